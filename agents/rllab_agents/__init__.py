@@ -1,0 +1,1 @@
+"""Reinforcement-learning methods, each on one page beside its paper."""

@@ -1,0 +1,5 @@
+"""`python -m rllab` is the command `rllab`."""
+
+from rllab.cli import main
+
+main()

@@ -1,0 +1,153 @@
+"""Agent: what every reinforcement-learning method adds to an Algorithm."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+
+from rllab import stopping
+from rllab.algorithm import Algorithm, Metrics, Objective
+from rllab.config import Config
+from rllab.environments import EnvironmentTask, Episode, VectorEnv, evaluate_episodes
+
+MAX_EVALUATION_ENVS = 10
+"""Parallel environments of an evaluation, at most; each plays its share of the episodes."""
+
+
+class AgentConfig(Config):
+    """Hyperparameters that every agent has."""
+
+    timesteps: PositiveInt = 100_000
+    """Environment steps to train for, over all parallel environments."""
+
+    num_envs: PositiveInt = 1
+    """Environments that are stepped in parallel."""
+
+
+class Agent(Algorithm):
+    """A method that acts in an environment.
+
+    A subclass says how to `act`, and in `step` how to learn: it steps `self.envs`, which `setup` makes, and
+    counts the steps in `self.count`.
+
+    Attributes:
+        observation_space: of one environment.
+        action_space: of one environment.
+        envs: the training environments, from `setup` on.
+    """
+
+    Task = EnvironmentTask
+    unit = "env steps"
+    transient: ClassVar[frozenset[str]] = frozenset({"evaluation_episodes", "observation_space", "action_space"})
+
+    evaluation_episodes: int = 20
+    """Episodes of an evaluation; `--eval-episodes`."""
+
+    config: Any
+    envs: VectorEnv
+
+    def __init__(self, config: Any, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
+        super().__init__(config, task, device=device, streams=streams)
+        self.observation_space = task.observation_space
+        self.action_space = task.action_space
+
+    @classmethod
+    def objective(cls, task: EnvironmentTask) -> Objective:
+        """Return the mean return of the evaluation's episodes, the higher the better."""
+        return Objective("eval/return", maximize=True)
+
+    @property
+    def budget(self) -> int:
+        """Environment steps asked for."""
+        return int(self.config.timesteps)
+
+    @property
+    def progress(self) -> float:
+        """Return the share of the budget that is used up, for schedules."""
+        return self.count / self.budget
+
+    def setup(self) -> None:
+        """Make the training environments and reset them."""
+        self.envs = self.task.make(self.config.num_envs, self.streams.sequence("environments"))
+        self.envs.reset()
+
+    def close(self) -> None:
+        """Close the training environments."""
+        if hasattr(self, "envs"):
+            self.envs.close()
+
+    @abstractmethod
+    def act(
+        self, observations: np.ndarray, memory: Any = None, starts: np.ndarray | None = None, *, deterministic: bool
+    ) -> tuple[np.ndarray, Any]:
+        """Choose actions.
+
+        Args:
+            observations: (n, *observation), as the environment gives them.
+            memory: what the last call returned, for recurrent policies.
+            starts: (n,) whether an episode starts here; the memory of such a row counts as empty.
+            deterministic: take the best action rather than a sample.
+
+        Returns:
+            Actions (n, *action), as the environment takes them, and the memory for the next call.
+        """
+
+    def evaluate(
+        self, episodes: int | None = None, *, deterministic: bool = True, seeds: np.random.SeedSequence | None = None
+    ) -> Metrics:
+        """Play whole episodes in environments of its own, and change nothing.
+
+        Args:
+            episodes: how many; `evaluation_episodes` by default.
+            deterministic: take the best action rather than a sample.
+            seeds: of environments and sampling; by default they follow from the run's seed and `count`.
+
+        Returns:
+            Mean and standard deviation (over episodes) of raw returns, mean length, and how it was measured.
+        """
+        episodes = episodes or self.evaluation_episodes
+        seeds = seeds or self.streams.sequence("evaluation", self.count)
+        memory: Any = None
+
+        def act(observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
+            nonlocal memory
+            actions, memory = self.act(observations, memory, starts, deterministic=deterministic)
+            return actions
+
+        with self.undisturbed():
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            envs = self.task.make(min(episodes, MAX_EVALUATION_ENVS), seeds, keep_state=False)
+            try:
+                returns, lengths = evaluate_episodes(envs, act, episodes, stopping.check)
+            finally:
+                envs.close()
+        return {
+            "eval/return": float(returns.mean()),
+            "eval/return_std": float(returns.std()),
+            "eval/length": float(lengths.mean()),
+            "eval/episodes": float(episodes),
+            "eval/deterministic": float(deterministic),
+        }
+
+
+def episode_metrics(episodes: list[Episode]) -> Metrics:
+    """Return the mean raw return and length of episodes that ended at a step; {} if none did."""
+    if not episodes:
+        return {}
+    return {
+        "train/return": sum(episode.return_ for episode in episodes) / len(episodes),
+        "train/length": sum(episode.length for episode in episodes) / len(episodes),
+    }
+
+
+def crossings(before: int, after: int, every: int) -> int:
+    """Return how many multiples of `every` were passed on the way from `before` to `after` steps; 0 if it is 0.
+
+    It makes an interval mean the same for any number of parallel environments: with 3 environments and an
+    interval of 4 the passes come after 6, 9, 12, 18, ... steps, and there is one for every 4 steps.
+    """
+    return after // every - before // every if every else 0

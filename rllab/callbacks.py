@@ -1,0 +1,205 @@
+"""Callbacks: what happens around training without being part of a method.
+
+A callback's `every` says how often its `on_due` is called; the built-in ones evaluate, write the line of
+metrics, stop on a condition and save. A plugin of the group `rllab.callbacks` is made without arguments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rllab import checkpoint
+from rllab.algorithm import Metrics, Objective
+from rllab.conditions import Condition
+from rllab.intervals import Interval
+from rllab.seeding import global_state
+from rllab.state import State, collect, restore_into
+
+if TYPE_CHECKING:
+    from rllab.runfolder import RunFolder
+    from rllab.trainer import Status, Trainer
+
+
+class Callback:
+    """Base of all callbacks; every hook may be left out. Its attributes are part of a checkpoint.
+
+    Attributes:
+        trainer: the trainer, from `on_start` on.
+    """
+
+    every: Interval | None = None
+    """How often `on_due` is called; None: never."""
+    transient: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that are no part of the state."""
+    trainer: Trainer
+
+    @property
+    def name(self) -> str:
+        """Return the name under which its state is kept, unique in a run."""
+        return type(self).__name__
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Called before the first step, also of a resumed run."""
+        self.trainer = trainer
+
+    def on_step(self, metrics: Metrics) -> None:
+        """Called after every step; keep it short."""
+
+    def on_due(self) -> None:
+        """Called between two steps, `every` so often, and at the end of the budget."""
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Called with the metrics of each evaluation."""
+
+    def on_log(self, line: dict[str, float]) -> None:
+        """Called with each line of metrics that was written."""
+
+    def on_end(self, status: Status) -> None:
+        """Called at the end, always, also after an error."""
+
+    def state_dict(self) -> State:
+        """Return everything on the callback that is not transient."""
+        return collect(self, self.transient | {"trainer", "every"})
+
+    def load_state_dict(self, state: State) -> None:
+        """Go back to a state."""
+        restore_into(self, state, self.transient | {"trainer", "every"})
+
+
+class Evaluate(Callback):
+    """Measures the algorithm, with the clock of training stopped."""
+
+    def __init__(self, every: Interval) -> None:
+        self.every = every
+
+    def on_due(self) -> None:
+        """Evaluate; a stop request leaves the evaluation due."""
+        with self.trainer.clock_paused():
+            metrics = self.trainer.algorithm.evaluate()
+        self.trainer.evaluated(metrics)
+
+
+class StopWhen(Callback):
+    """Ends the run as finished when all conditions hold for the latest metrics."""
+
+    transient = frozenset({"conditions", "_latest"})
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        self.conditions = conditions
+        self._latest: Metrics = {}
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Look at the metrics of an evaluation."""
+        self._look(metrics)
+
+    def on_log(self, line: dict[str, float]) -> None:
+        """Look at a line of metrics."""
+        self._look(dict(line))
+
+    def _look(self, metrics: Metrics) -> None:
+        self._latest |= metrics
+        if all(condition.holds(self._latest) for condition in self.conditions):
+            self.trainer.finish(" and ".join(map(str, self.conditions)))
+
+
+class WriteLine(Callback):
+    """Has the logger write a line of metrics, at intervals and with every evaluation."""
+
+    def __init__(self, every: Interval) -> None:
+        self.every = every
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Write the metrics of an evaluation at once, in one line with those of training."""
+        self.trainer.make_due(self)
+
+    def on_due(self) -> None:
+        """Write a line."""
+        trainer = self.trainer
+        line = trainer.logger.write(trainer.count, trainer.seconds, last=trainer.ending)
+        if line is not None:
+            trainer.logged(line)
+
+
+class Checkpoint(Callback):
+    """Saves everything at intervals and at a stop, and the weights of the best evaluation.
+
+    Args:
+        every: how often.
+        folder: the run folder.
+        objective: which evaluation is the best; of equal ones the latest.
+        keep: how many full checkpoints stay.
+        note: what goes into each manifest, to recognise a checkpoint of another run.
+        share: saving is put off while it has taken more than this share of the time; 1: never.
+    """
+
+    transient = frozenset({"folder", "objective", "keep", "note", "share", "last", "_saving", "_started"})
+
+    def __init__(
+        self,
+        every: Interval,
+        folder: RunFolder,
+        objective: Objective,
+        *,
+        keep: int,
+        note: dict[str, Any],
+        share: float = 0.05,
+    ) -> None:
+        self.every = every
+        self.folder = folder
+        self.objective = objective
+        self.keep = keep
+        self.note = note
+        self.share = share
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.last: Path | None = None
+        self._saving = 0.0
+        self._started = time.perf_counter()
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Keep the weights if there were none better."""
+        value = metrics.get(self.objective.metric)
+        if value is None or not self.objective.at_least_as_good(float(value), self.best):
+            return
+        with self.trainer.clock_paused():
+            checkpoint.save(
+                self.folder.checkpoints / checkpoint.BEST,
+                weights=self.trainer.algorithm.state_dict()["weights"],
+                state=None,
+                note={**self.note, "step": self.trainer.count, self.objective.metric: float(value)},
+            )
+        self.best, self.best_step = float(value), self.trainer.count
+
+    def on_due(self) -> None:
+        """Save, unless saving has taken too much of the time."""
+        if self.trainer.ending or self._saving <= self.share * (time.perf_counter() - self._started):
+            self.save()
+
+    def on_end(self, status: Status) -> None:
+        """Save when the run was stopped or is finished; after an error what is there may be broken."""
+        if status.state != "failed" and self.last != self._path():
+            self.save()
+
+    def save(self) -> None:
+        """Write a full checkpoint of this moment."""
+        start = time.perf_counter()
+        with self.trainer.clock_paused():
+            state = self.trainer.algorithm.state_dict()
+            checkpoint.check_finite(state["weights"])
+            self.trainer.logger.flush()
+            trainer_state = self.trainer.state_dict()
+            checkpoint.save(
+                self._path(),
+                weights=state["weights"],
+                state={"algorithm": state["state"], "trainer": trainer_state, "globals": global_state()},
+                note={**self.note, "step": self.trainer.count},
+            )
+            checkpoint.prune(self.folder.checkpoints, self.keep)
+        self.last = self._path()
+        self._saving += time.perf_counter() - start
+
+    def _path(self) -> Path:
+        return self.folder.checkpoints / checkpoint.name_of(self.trainer.count)

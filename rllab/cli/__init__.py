@@ -1,0 +1,142 @@
+"""The command line. Nothing heavy is imported before a command runs; one broken plugin disturbs no other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from rllab import plugins
+from rllab.errors import EXIT_INTERRUPTED, PluginError, RllabError
+
+_COMMANDS = {
+    "run": ("rllab.cli.run:run_command", "Train a method on a target: rllab run dqn CartPole-v1."),
+    "resume": ("rllab.cli.runs:resume_command", "Go on with a run that was stopped."),
+    "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
+    "list": ("rllab.cli.listing:list_command", "List methods, environments, datasets and other plugins."),
+    "info": ("rllab.cli.info:info_command", "Show a method's hyperparameters and presets, or a run."),
+    "plugins": ("rllab.cli.listing:plugins_command", "List plugins and where they come from; --check imports them."),
+    "doctor": ("rllab.cli.doctor:doctor_command", "Look at machine, versions, extras and plugins."),
+    "new": ("rllab.cli.new:new_command", "Write a small installable package to start from: rllab new agent NAME."),
+    "completion": ("rllab.cli.completion:completion_command", "Print the completion script of a shell."),
+}
+_PLUGIN_GROUP = "rllab.commands"
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and only that one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return our commands in the order one meets them, then those of plugins."""
+        return [*_COMMANDS, *(name for name in plugins.names(_PLUGIN_GROUP) if name not in _COMMANDS)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        if name in _COMMANDS:
+            module, _, attribute = _COMMANDS[name][0].partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return command
+        if name not in plugins.names(_PLUGIN_GROUP):
+            return None
+        loaded = plugins.load(_PLUGIN_GROUP, name)
+        if not isinstance(loaded, click.Command):
+            raise PluginError(f"the plugin {name!r} in {_PLUGIN_GROUP} is no click.Command")
+        return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one gets the nearest names."""
+        name = args[0]
+        if not name.startswith("-") and name not in self.list_commands(ctx):
+            from rllab.errors import did_you_mean
+
+            raise click.UsageError(" ".join(filter(None, [f"there is no command {name!r}.", did_you_mean(name, self.list_commands(ctx))])), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their help without importing one."""
+        rows = [(name, _COMMANDS[name][1] if name in _COMMANDS else "(plugin)") for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _print_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from rllab import __version__
+
+        click.echo(f"rllab {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def cli() -> None:
+    """rllab: a lab bench for deep learning.
+
+    \b
+    rllab run dqn CartPole-v1        train, with progress on screen
+    rllab eval last                  measure the newest run anew
+    rllab run dqn --help             every hyperparameter of a method
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with DESIGN's exit codes."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _show_warnings()
+    try:
+        code = cli.main(arguments, prog_name="rllab", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `rllab list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except BaseException as error:  # noqa: BLE001 - every error ends here, as one or two lines
+        code = _explain(error, debug="--debug" in arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: BaseException, *, debug: bool) -> int:
+    """Print an error as its user should see it; return the exit code."""
+    if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
+        traceback.print_exception(error)
+    match error:
+        case SystemExit() | click.exceptions.Exit():
+            code = error.code if isinstance(error, SystemExit) else error.exit_code
+            return code if isinstance(code, int) else 0 if code is None else 1
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            click.echo("Interrupted.", err=True)
+            return EXIT_INTERRUPTED
+        case RllabError():
+            click.echo(f"Error: {error}", err=True)
+            return error.exit_code
+    click.echo(f"Error: {_in_one_line(error)}\nThis is a fault of the program; --debug shows the traceback.", err=True)
+    return 1
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return the type and text of an unforeseen error, and the place it was raised at."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{place}"
+
+
+def _show_warnings() -> None:
+    """Send rllab's own warnings to stderr, a line each."""
+    log = logging.getLogger("rllab")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s".replace("%(levelname)s", "Note")))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+

@@ -1,0 +1,27 @@
+"""`rllab completion`: the script that lets a shell complete rllab's commands, options and names."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+_INSTALL = {
+    "bash": "To install: echo 'eval \"$(rllab completion bash)\"' >> ~/.bashrc",
+    "zsh": "To install: echo 'eval \"$(rllab completion zsh)\"' >> ~/.zshrc (after compinit)",
+    "fish": "To install: rllab completion fish > ~/.config/fish/completions/rllab.fish",
+}
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(list(_INSTALL)))
+@click.pass_context
+def completion_command(context: click.Context, shell: str) -> None:
+    """Print the completion script for a shell, with a line on how to install it."""
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
+        raise click.UsageError(f"click {shell} completion is not available")
+    script = completion_class(context.find_root().command, {}, "rllab", "_RLLAB_COMPLETE").source().strip()
+    # zsh finds a completion in a folder by its first line
+    first, _, rest = script.partition("\n")
+    comment = f"# {_INSTALL[shell]}"
+    click.echo("\n".join([first, comment, rest] if first.startswith("#compdef") else [comment, script]))

@@ -1,0 +1,151 @@
+"""`rllab list` and `rllab plugins`: what is installed, from metadata alone unless asked to import it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rllab import plugins
+from rllab.errors import PluginError
+from rllab.plugins import METHOD_GROUPS, Plugin
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "agents": ("rllab.agents",),
+    "generative": ("rllab.generative",),
+    "supervised": ("rllab.supervised",),
+    "envs": ("rllab.envs",),
+    "datasets": ("rllab.datasets",),
+    "callbacks": ("rllab.callbacks",),
+    "loggers": ("rllab.loggers",),
+    "methods": METHOD_GROUPS,
+}
+"""What `rllab list` can be asked for, and the entry-point groups behind it."""
+
+_LISTED = tuple(group for kind, groups in KINDS.items() if kind != "methods" for group in groups)
+
+
+@click.command("list")
+@click.argument("kind", required=False, metavar="[KIND]", type=click.Choice(list(KINDS)))
+@click.option("--details", is_flag=True, help="Import each and show what it says of itself.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def list_command(kind: str | None, details: bool, as_json: bool) -> None:
+    """List methods, environments, datasets, callbacks and loggers.
+
+    KIND is agents, generative or supervised (methods for all three), envs, datasets, callbacks or loggers.
+    """
+    found = plugins.find(KINDS[kind] if kind else _LISTED)
+    found.sort(key=lambda plugin: (_LISTED.index(plugin.group), plugin))
+    shared = plugins.clashes(plugins.find())
+    entries = [
+        {
+            # where two have the name, this is what to say instead
+            "name": plugin.full_name if plugin in shared else plugin.name,
+            "kind": plugin.group.removeprefix("rllab."),
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+        }
+        for plugin in found
+    ]
+    if details:
+        for entry, plugin in zip(entries, found, strict=True):
+            entry.update(_details(plugin))
+    if as_json:
+        _echo_json(entries)
+    elif entries:
+        shown = [
+            (entry["name"], entry["kind"], plugin.origin, *_detail_cell(entry, details))
+            for entry, plugin in zip(entries, found, strict=True)
+        ]
+        echo_table(("NAME", "KIND", "FROM", *(("DETAILS",) if details else ())), shown)
+    else:
+        click.echo(f"No {kind or 'plugins'} are installed.", err=True)
+    if kind in (None, "envs") and not as_json:
+        click.echo("Any environment that Gymnasium knows, such as CartPole-v1, can be named too.", err=True)
+
+
+@click.command("plugins")
+@click.option("--check", is_flag=True, help="Import every plugin; exit code 4 if one is broken.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.pass_context
+def plugins_command(context: click.Context, check: bool, as_json: bool) -> None:
+    """List all plugins with the distributions that have them, and whether they are usable."""
+    found = plugins.find()
+    shared = plugins.clashes(found)
+    # what has not even the form of an entry point is told without importing anything
+    broken = {p: plugins.check(p) if check or not p.is_well_formed else None for p in found}
+    entries = [
+        {
+            "name": plugin.name,
+            "group": plugin.group,
+            "value": plugin.value,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": _status(checked=check, cause=broken[plugin], clash=plugin in shared),
+            "cause": broken[plugin],
+        }
+        for plugin in found
+    ]
+    if as_json:
+        _echo_json(entries)
+    elif entries:
+        columns = ("name", "group", "distribution", "version")
+        rows = [
+            (
+                *(entry[column] or "-" for column in columns),
+                _status_cell(plugin, entry),
+            )
+            for entry, plugin in zip(entries, found, strict=True)
+        ]
+        echo_table((*map(str.upper, columns), "STATUS"), rows)
+    else:
+        click.echo("No plugins are installed.", err=True)
+    if check and any(broken.values()):
+        context.exit(PluginError.exit_code)
+
+
+def echo_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows in columns as wide as their widest cell: plain text, on a terminal as in a file."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def first_line(documented: object) -> str:
+    """Return the first line of an object's docstring, empty if it has none."""
+    lines = (getattr(documented, "__doc__", None) or "").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def _details(plugin: Plugin) -> dict[str, str]:
+    cause = plugins.check(plugin)
+    if cause:
+        return {"broken": cause}
+    return {"description": first_line(plugins.load(plugin))}
+
+
+def _detail_cell(entry: dict[str, str], details: bool) -> tuple[str, ...]:
+    if not details:
+        return ()
+    return (f"broken: {entry['broken']}" if "broken" in entry else entry["description"],)
+
+
+def _status(*, checked: bool, cause: str | None, clash: bool) -> str:
+    if cause:
+        return "broken"
+    if clash:
+        return "clash"
+    return "ok" if checked else "not checked"
+
+
+def _status_cell(plugin: Plugin, entry: dict[str, Any]) -> str:
+    if entry["cause"]:
+        return f"broken: {entry['cause']}"
+    return f"clash: say {plugin.full_name}" if entry["status"] == "clash" else str(entry["status"])
+
+
+def _echo_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,203 @@
+"""Progress a person likes: a live panel on a terminal, a line every few seconds elsewhere, a summary at the end."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rllab.algorithm import Metrics
+from rllab.callbacks import Callback
+from rllab.experiment import Plan
+from rllab.intervals import Interval
+from rllab.runfolder import RunFolder
+from rllab.state import State
+from rllab.trainer import Status, Trainer
+
+_EVERY_ON_TERMINAL = Interval.parse("0.25s")
+_EVERY_ELSEWHERE = Interval.parse("5s")
+
+
+def watch(planned: Plan, folder: RunFolder) -> Sequence[Callback]:
+    """Return the callbacks that show the progress of a run, as `rllab.run` in Python does."""
+    return Display(quiet=False, live=True).watch(planned, folder)
+
+
+class Display:
+    """What a run shows on stderr.
+
+    Args:
+        quiet: nothing at all.
+        live: whether to show progress; the summary comes anyway.
+    """
+
+    def __init__(self, *, quiet: bool, live: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.live = live and not quiet
+
+    def watch(self, planned: Plan, folder: RunFolder) -> Sequence[Callback]:
+        """Say what starts, and return the callback that shows progress."""
+        console = self.console
+        presets = {source for source in planned.sources.values() if source.startswith("preset ")}
+        used = f", {presets.pop()}" if presets else ""
+        console.print(f"{planned.method.name} on {planned.task.name}, seed {planned.options.seed}{used}", style="bold")
+        placed = folder.info.get("device")
+        if placed:
+            console.print(f"device {placed['name']}, threads {placed['threads']}: {placed['reason']}", style="dim")
+        console.print(f"{folder.path}", style="dim", soft_wrap=True)
+        if not self.live:
+            return []
+        return [Panels(console) if console.is_terminal else Lines(console)]
+
+    def summary(self, folder: RunFolder, status: Status) -> None:
+        """Print how a run ended, where it is, and what one would want next."""
+        info, console = folder.info, self.console
+        totals = info.get("totals") or {}
+        trained = f"{totals.get('steps', 0):,} {info['unit']} in {_clock(totals.get('seconds', 0))}"
+        console.print(f"{status.state.capitalize()} ({status.reason}): {trained}.", style="bold")
+        metric = info["objective"]["metric"]
+        last = (info.get("metrics") or {}).get(metric)
+        if last is not None:
+            best = info.get("best") or {}
+            kept = f", best {best['value']:.4g} at step {best['step']:,}" if best else ""
+            console.print(f"{metric} {last:.4g} at the end{kept}")
+        console.print(f"Run folder: {folder.path}", soft_wrap=True)
+        path = shlex.quote(str(folder.path))
+        again = f"rllab run {info['method']} {shlex.quote(info['task'])} --config {path}/config.toml"
+        commands = [
+            (f"rllab eval {path}" + (" --checkpoint best" if info.get("best") else ""), "measure it anew"),
+            (f"tensorboard --logdir {shlex.quote(str(folder.path.parent))}", "look at the curves"),
+            (f"{again} --seed {info['seed'] + 1}", "the same with another seed"),
+        ]
+        if status.state == "stopped":
+            commands[0] = (f"rllab resume {path}", "go on with it")
+        for command, purpose in commands:
+            console.print(f"  {command}", style="cyan", soft_wrap=True, end="")
+            console.print(f"  # {purpose}", style="dim", soft_wrap=True)
+
+
+class _Progress(Callback):
+    """Remembers the last metrics; shows nothing by itself. It has no state worth keeping."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.shown: dict[str, float] = {}
+        self.began = time.perf_counter()
+        self.first_count = 0
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Remember where this process begins."""
+        super().on_start(trainer)
+        self.began, self.first_count = time.perf_counter(), trainer.count
+        self.shown |= trainer.logger.latest
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Remember the evaluation."""
+        self.shown |= {name: float(value) for name, value in metrics.items()}
+
+    def on_log(self, line: dict[str, float]) -> None:
+        """Remember the line."""
+        self.shown |= line
+
+    def state_dict(self) -> State:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Do nothing."""
+
+    def left(self) -> float:
+        """Return the seconds this run will still take, at the pace so far, evaluations included."""
+        trainer = self.trainer
+        done = trainer.count - self.first_count
+        elapsed = time.perf_counter() - self.began
+        return elapsed / done * (trainer.algorithm.budget - trainer.count) if done else float("inf")
+
+    def scores(self) -> list[tuple[str, str]]:
+        """Return what is worth showing, as names and texts."""
+        objective = self.trainer.algorithm.objective(self.trainer.algorithm.task).metric
+        rows = [(objective, "evaluation"), ("train/return", "return"), ("train/loss", "loss")]
+        rows += [(name, name.removeprefix("train/")) for name in ("train/epsilon", "train/lr") if name in self.shown]
+        return [(label, f"{self.shown[name]:.4g}") for name, label in rows if name in self.shown]
+
+
+class Lines(_Progress):
+    """A line every few seconds, for logs and notebooks."""
+
+    every = _EVERY_ELSEWHERE
+
+    def on_due(self) -> None:
+        """Print a line."""
+        trainer, budget = self.trainer, self.trainer.algorithm.budget
+        speed = (trainer.count - self.first_count) / max(time.perf_counter() - self.began, 1e-9)
+        scores = "  ".join(f"{label} {value}" for label, value in self.scores())
+        self.console.print(
+            f"{trainer.count:,}/{budget:,} {trainer.algorithm.unit} ({trainer.count / budget:.0%})  "
+            f"{speed:,.0f}/s  {_clock(self.left())} left  {scores}",
+            soft_wrap=True,
+        )
+
+
+class Panels(_Progress):
+    """A live panel on a terminal: bar, time left, speed, the last returns, the last evaluation."""
+
+    every = _EVERY_ON_TERMINAL
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.panel = Live(console=console, auto_refresh=False, transient=True)
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Open the panel."""
+        super().on_start(trainer)
+        self.panel.start()
+        self.panel.update(self.render(), refresh=True)
+
+    def on_due(self) -> None:
+        """Draw the panel anew."""
+        self.panel.update(self.render(), refresh=True)
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Show a new evaluation at once."""
+        super().on_evaluate(metrics)
+        self.panel.update(self.render(), refresh=True)
+
+    def on_end(self, status: Status) -> None:
+        """Close the panel."""
+        self.panel.stop()
+
+    def render(self) -> Panel:
+        """Return the panel as it is now."""
+        trainer = self.trainer
+        count, budget = trainer.count, trainer.algorithm.budget
+        speed = (count - self.first_count) / max(time.perf_counter() - self.began, 1e-9)
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right")
+        bar.add_row(
+            ProgressBar(total=budget, completed=count),
+            Text(f"{count / budget:4.0%}  {count:,}/{budget:,} {trainer.algorithm.unit}  {_clock(self.left())} left"),
+        )
+        scores: list[Any] = [Text(f"{speed:,.0f} steps/s", style="cyan")]
+        scores += [Text.assemble((f"{label} ", "dim"), value) for label, value in self.scores()]
+        row = Table.grid(padding=(0, 3))
+        row.add_row(*scores)
+        return Panel(Group(bar, row), border_style="dim")
+
+
+def _clock(seconds: float) -> str:
+    """Return seconds as one reads them: 47 s, 3:05 min, 2:10 h."""
+    if seconds == float("inf"):
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,0 +1,499 @@
+"""Plugin + task + configuration + run folder = a trained run: what `run` and `resume` call.
+
+    plan()    names and raw values -> a Plan, with everything checked that can be checked before training
+    start()   a Plan -> a new run folder, trained
+    resume()  a run folder -> trained further
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rllab import checkpoint, device, plugins, runfolder
+from rllab.algorithm import Algorithm
+from rllab.callbacks import Callback, Checkpoint, Evaluate, StopWhen, WriteLine
+from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
+from rllab.errors import CheckpointError, PluginError, RllabError, RunFailed, UsageError, did_you_mean
+from rllab.logger import JsonLinesWriter, Logger, Writer
+from rllab.plugins import Plugin
+from rllab.provenance import provenance
+from rllab.runfolder import RunFolder
+from rllab.runoptions import HOW, KEPT, PLACES, RunOptions
+from rllab.seeding import Streams, set_global_state
+from rllab.state import State, UncapturedState
+from rllab.task import Task
+from rllab.trainer import Status, Trainer
+
+# --- what a method takes -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method plugin, loaded, and the options it takes for a target."""
+
+    plugin: Plugin
+    algorithm: type[Algorithm]
+
+    @property
+    def name(self) -> str:
+        """Return its name on the command line."""
+        return self.plugin.name
+
+    def task_options(self, target: str) -> dict[str, str]:
+        """Return the options of a target by name, with the task's own names; one that clashes gets `task_` added."""
+        taken = set(self.algorithm.Config.model_fields) | set(RunOptions.model_fields)
+        fields = self.algorithm.Task.config_class(target).model_fields
+        return {f"task_{name}" if name in taken else name: name for name in fields}
+
+    def option_names(self, target: str) -> set[str]:
+        """Return the names of all options of `rllab run METHOD TARGET`."""
+        return {*self.algorithm.Config.model_fields, *self.task_options(target), *RunOptions.model_fields}
+
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Return the presets of the method by name: the TOML file beside its module."""
+        module = inspect.getsourcefile(self.algorithm)
+        file = Path(module).with_suffix(".toml") if module else None
+        if file is None or not file.is_file():
+            return {}
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+
+
+def load_method(name: str) -> Method:
+    """Import a method.
+
+    Raises:
+        PluginError: if there is none of that name, or it cannot be imported, or is no `Algorithm`.
+    """
+    plugin = plugins.method(name)
+    algorithm = plugins.load(plugin)
+    if not (isinstance(algorithm, type) and issubclass(algorithm, Algorithm)):
+        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.Algorithm")
+    if clash := sorted(set(algorithm.Config.model_fields) & set(RunOptions.model_fields)):
+        raise PluginError(
+            f"the method {plugin.name!r} of {plugin.distribution} has options that every run has: {', '.join(clash)}",
+            "They have to be called something else in its Config.",
+        )
+    return Method(plugin, algorithm)
+
+
+# --- planning --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that could start: everything resolved and checked."""
+
+    method: Method
+    task: Task
+    config: Config
+    options: RunOptions
+    sources: dict[str, str]
+    given: dict[str, str]
+
+    @property
+    def algorithm_class(self) -> type[Algorithm]:
+        """Return the class of the method."""
+        return self.method.algorithm
+
+    def sections(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return all values in the sections of config.toml: a comment, and values by option name."""
+        own = self.method.task_options(self.task.name)
+        task = plain(self.task.config)
+        options = plain(self.options)
+        return [
+            (
+                f"rllab run {self.method.name} {self.task.name} --config config.toml",
+                {"method": self.method.name, "task": self.task.name, "seed": self.options.seed},
+            ),
+            (f"Hyperparameters of {self.method.name}", plain(self.config)),
+            (f"The {self.task.kind}", {option: task[name] for option, name in own.items()}),
+            ("How it is run", {name: options[name] for name in KEPT}),
+        ]
+
+
+def plan(method: str, target: str, values: Mapping[str, Any] | None = None, *, source: str = "option") -> Plan:
+    """Resolve and check a run without starting it.
+
+    Args:
+        method: name of the method.
+        target: name of the environment or dataset.
+        values: raw values by option name; their source is called `source`.
+        source: what run.json says of where `values` came from.
+
+    Raises:
+        RllabError: that says what is wrong and what would be right.
+    """
+    return plan_method(load_method(method), target, values, source=source)
+
+
+def plan_method(
+    loaded: Method, target: str, values: Mapping[str, Any] | None = None, *, source: str = "option"
+) -> Plan:
+    """Do what `plan` does, for a method that is loaded already."""
+    given = dict(values or {})
+    names = loaded.option_names(target)
+    for name in given:
+        if name not in names:
+            raise UsageError(
+                f"{loaded.name} has no option {flag(name)}.",
+                did_you_mean(name, names) or f"`rllab run {loaded.name} --help` lists them.",
+            )
+    layers = [*variables(sorted(names - PLACES)), Layer(source, given)]
+    file = resolve(layers).values.get("config")
+    if file is not None:
+        layers.insert(0, _file_layer(Path(file), loaded, target, names))
+    chosen = resolve(layers).values.get("preset")
+    layers.insert(0, _preset_layer(loaded, target, chosen))
+    values, sources = resolve(layers)
+    return _checked(loaded, target, values, sources, given)
+
+
+def _file_layer(file: Path, method: Method, target: str, names: set[str]) -> Layer:
+    values = read_toml(file)
+    for key, expected in (("method", method.name), ("task", target)):
+        found = values.pop(key, expected)
+        if found != expected and key == "method":
+            raise UsageError(f"{file} has options of {found}, not of {expected}")
+    for name in values:
+        if name not in names:
+            raise UsageError(f"{file}: {method.name} has no option {name}.", did_you_mean(name, names))
+    return Layer(str(file), values)
+
+
+def _preset_layer(method: Method, target: str, chosen: str | None) -> Layer:
+    presets = method.presets()
+    name = chosen if chosen is not None else target
+    if chosen == "none" or (chosen is None and target not in presets):
+        return Layer("preset", {})
+    if name not in presets:
+        known = ", ".join(presets) or "none"
+        raise UsageError(f"{method.name} has no preset {name!r}; there are: {known}", did_you_mean(name, presets))
+    return Layer(f"preset {name}", presets[name])
+
+
+def _checked(
+    method: Method, target: str, values: Mapping[str, Any], sources: dict[str, str], given: Mapping[str, Any]
+) -> Plan:
+    """Validate values, open the task, and ask the method whether it takes it."""
+    algorithm = method.algorithm
+    own = method.task_options(target)
+    config = algorithm.Config.parse({n: v for n, v in values.items() if n in algorithm.Config.model_fields})
+    options = RunOptions.parse({n: v for n, v in values.items() if n in RunOptions.model_fields})
+    if options.resume != "never" and options.run_dir is None:
+        raise UsageError(f"--resume {options.resume} needs --run-dir, the folder to go on with")
+    task_config = algorithm.Task.config_class(target).parse({own[n]: v for n, v in values.items() if n in own})
+    task = algorithm.Task.open(target, task_config, seed=options.seed)
+    if (reason := algorithm.refusal(config, task)) is not None:
+        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}")
+    by_hand = {n: to_text(v) for n, v in given.items() if n not in HOW | PLACES | {"seed"}}
+    return Plan(method, task, config, options, sources, by_hand)
+
+
+# --- starting and resuming ---------------------------------------------------------------------------------------
+
+
+Watch = Callable[["Plan", RunFolder], Sequence[Callback]]
+"""Makes the callbacks that show progress, once the run folder is known."""
+
+
+def start(planned: Plan, watch: Watch | None = None) -> tuple[RunFolder, Status]:
+    """Train a plan in a new run folder; with `--resume` go on with the one that is there.
+
+    Args:
+        planned: what to run.
+        watch: makes the callbacks that show progress.
+
+    Returns:
+        The run folder, and how the run ended.
+    """
+    options = planned.options
+    if options.run_dir is not None and options.resume != "never" and (options.run_dir / "run.json").is_file():
+        folder = RunFolder(options.run_dir)
+        _same_run(folder, planned)
+        if options.resume == "must" or checkpoint.steps(folder.checkpoints):
+            return resume(folder, {n: getattr(options, n) for n in HOW if n in planned.sources}, watch=watch)
+        with folder.held():  # it was killed before its first checkpoint
+            return folder, _train(planned, folder, None, watch)
+    if options.resume == "must":
+        raise CheckpointError(f"--resume must: there is no run in {options.run_dir}")
+    info = _info(planned)
+    if options.run_dir is not None:
+        folder = RunFolder.create_exactly(options.run_dir, info)
+    else:
+        parent = options.runs_dir / planned.task.slug / planned.method.name
+        folder = RunFolder.create(parent, runfolder.run_name(options.seed, planned.given, options.name), info)
+    with folder.held():
+        folder.write(folder.config_file, write_toml(planned.sections()))
+        return folder, _train(planned, folder, None, watch)
+
+
+def resume(
+    folder: RunFolder,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    extend: int | None = None,
+    watch: Watch | None = None,
+) -> tuple[RunFolder, Status]:
+    """Go on with a run from its newest sound checkpoint; a finished one is left as it is.
+
+    Args:
+        folder: the run.
+        changes: raw values of options about how it is run.
+        extend: a larger budget, in the units of the method.
+        watch: makes the callbacks that show progress.
+    """
+    planned = reopen(folder, changes)
+    with folder.held():
+        if extend is not None:
+            planned = _extended(planned, folder, extend)
+        elif folder.info["status"] == "finished":
+            return folder, Status("finished", str(folder.info["reason"]))
+        found, state = _newest_sound(folder)
+        status = _train(planned, folder, (found, state), watch)
+    return folder, status
+
+
+def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
+    """Return the plan of an existing run; presets and variables are not read again.
+
+    Raises:
+        UsageError: for a change of something that makes the run what it is.
+    """
+    info = folder.info
+    method = load_method(f"{info['method']}@{info['plugin']['distribution']}")
+    own = method.task_options(info["task"])
+    clash = {name: option for option, name in own.items()}
+    values = {**info["config"], **{clash[n]: v for n, v in info["task_config"].items()}, **info["options"]}
+    for name in changes or {}:
+        if name not in HOW:
+            raise UsageError(
+                f"{flag(name)} makes this run what it is, and cannot be changed when it is resumed",
+                f"Start a new one: `rllab run {info['method']} {info['task']} {flag(name)} ...`.",
+            )
+    values |= dict(changes or {})
+    sources = {**info["sources"], **dict.fromkeys(changes or {}, "resume")}
+    return _checked(method, info["task"], values, sources, {})
+
+
+def _same_run(folder: RunFolder, planned: Plan) -> None:
+    """Raise UsageError if the run in a folder is not the planned one."""
+    new = _info(planned)
+    old = {**folder.info["config"], **folder.info["task_config"]}
+    asked = {**new["config"], **new["task_config"]}
+    for name in ("method", "task", "seed"):
+        old[name], asked[name] = folder.info[name], new[name]
+    if differing := [name for name in asked if asked[name] != old.get(name)]:
+        listed = ", ".join(f"{name} ({old.get(name)} there, {asked[name]} now)" for name in differing[:3])
+        raise UsageError(f"the run in {folder.path} is another one: it differs in {listed}", "Choose another --run-dir.")
+
+
+def _extended(planned: Plan, folder: RunFolder, extend: int) -> Plan:
+    """Return the plan with a larger budget, which run.json and config.toml then say too."""
+    name = "timesteps" if "timesteps" in type(planned.config).model_fields else "epochs"
+    if extend <= getattr(planned.config, name):
+        raise UsageError(f"--extend {extend}: the run has {flag(name)} {getattr(planned.config, name)} already")
+    config = type(planned.config).parse({**planned.config.model_dump(), name: extend})
+    longer = replace(planned, config=config, sources={**planned.sources, name: "extend"})
+    folder.update(config=plain(config), sources=longer.sources)
+    folder.write(folder.config_file, write_toml(longer.sections()))
+    return longer
+
+
+def _newest_sound(folder: RunFolder) -> tuple[Path, State]:
+    """Return the newest checkpoint that verifies, and its state; damaged ones are passed over with a warning.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    damaged: list[str] = []
+    for step in checkpoint.steps(folder.checkpoints):
+        path = folder.checkpoints / checkpoint.name_of(step)
+        try:
+            state = checkpoint.load_state(path)
+        except CheckpointError as error:
+            damaged.append(error.message)
+            device.log.warning("%s; the one before it is used", error.message)
+            continue
+        check_note(path, folder)
+        return path, state
+    reason = "; ".join(damaged) or f"there is no checkpoint in {folder.checkpoints}"
+    raise CheckpointError(reason, "Nothing can be resumed: start the run anew.")
+
+
+def check_note(path: Path, folder: RunFolder) -> None:
+    """Raise CheckpointError if a checkpoint was made by another run than the folder's."""
+    note = checkpoint.verify(path)
+    expected = _note(folder.info)
+    if note.get("method") != expected["method"]:
+        raise CheckpointError(f"the checkpoint {path} is of {note.get('method')}, the run is of {expected['method']}")
+    theirs, ours = note.get("config", {}), expected["config"]
+    differing = [n for n in ours if theirs.get(n) != ours[n] and n not in {"timesteps", "epochs"}]
+    if differing or note.get("task") != expected["task"] or note.get("seed") != expected["seed"]:
+        what = ", ".join(f"{n} {theirs.get(n)} instead of {ours[n]}" for n in differing[:3]) or "task or seed"
+        raise CheckpointError(f"the checkpoint {path} is of another run: {what}")
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def _info(planned: Plan) -> dict[str, Any]:
+    """Return what run.json says of a plan before it has run."""
+    options = plain(planned.options)
+    objective = planned.algorithm_class.objective(planned.task)
+    return {
+        "schema": runfolder.SCHEMA,
+        "status": "new",
+        "method": planned.method.name,
+        "task": planned.task.name,
+        "seed": planned.options.seed,
+        "unit": planned.algorithm_class.unit,
+        "objective": {"metric": objective.metric, "maximize": objective.maximize},
+        "config": plain(planned.config),
+        "task_config": plain(planned.task.config),
+        "options": {name: options[name] for name in (*KEPT, "seed", "device", "deterministic")},
+        "sources": planned.sources,
+        **provenance(planned.method.plugin),
+    }
+
+
+def _note(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says of the run it belongs to."""
+    names = ("method", "task", "seed", "config", "task_config")
+    return {"schema": runfolder.SCHEMA, **{name: info[name] for name in names}}
+
+
+def build(planned: Plan, inventory: device.Inventory | None = None) -> tuple[Algorithm, device.Choice]:
+    """Return the algorithm of a plan with its networks initialised, `setup` not called, and where it was placed."""
+    work = planned.algorithm_class.work(planned.config, planned.task)
+    choice = device.choose(inventory or device.Inventory.probe(), planned.options.device, work)
+    placed: torch.device = device.apply(choice, deterministic=planned.options.deterministic)
+    streams = Streams(planned.options.seed)
+    streams.seed_globals()
+    algorithm = planned.algorithm_class(planned.config, planned.task, device=placed, streams=streams)
+    if hasattr(algorithm, "evaluation_episodes"):
+        algorithm.evaluation_episodes = planned.options.eval_episodes
+    return algorithm, choice
+
+
+def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, watch: Watch | None) -> Status:
+    """Train in a folder that is held, from the start or from a checkpoint; keep run.json true."""
+    started = {"resumed": runfolder.now()} if found else {"started": runfolder.now()}
+    folder.update(status="running", reason=None, ended=None, **started, **runfolder.process())
+    status = Status("failed", "it did not start")
+    trainer: Trainer | None = None
+    logger = _logger(planned)
+    saver: Checkpoint | None = None
+    try:
+        algorithm, choice = build(planned)
+        folder.update(device={"name": choice.device, "threads": choice.threads, "reason": choice.reason})
+        algorithm.setup()
+        algorithm.state_dict()  # an attribute that cannot be kept is an error now, not at the first checkpoint
+        saver = _saver(planned, folder)
+        trainer = Trainer(
+            algorithm,
+            logger,
+            [*_callbacks(planned), *(watch(planned, folder) if watch else ()), saver],
+            stop_after=planned.options.stop_after,
+            max_time=planned.options.max_time.seconds if planned.options.max_time else None,
+        )
+        resumed_at = _load(trainer, *found) if found else None
+        logger.open(folder, resumed_at=resumed_at)
+        status = trainer.run()
+    except BaseException as error:
+        status = Status("failed", str(error).split("\n")[0] or type(error).__name__)
+        if isinstance(error, KeyboardInterrupt):
+            status = Status("stopped", "interrupted without saving")
+        with suppress(Exception):  # the first error is the one to tell
+            _conclude(folder, status, trainer, saver, logger)
+        if (named := _named(error, trainer, folder)) is not error:
+            raise named from error
+        raise
+    _conclude(folder, status, trainer, saver, logger)
+    return status
+
+
+def _conclude(
+    folder: RunFolder, status: Status, trainer: Trainer | None, saver: Checkpoint | None, logger: Logger
+) -> None:
+    """Close the logger and write down how the run ended."""
+    logger.close(status.state)
+    totals = {"steps": trainer.count, "seconds": round(trainer.seconds, 3)} if trainer else {}
+    best = {"step": saver.best_step, "value": saver.best} if saver and saver.best is not None else None
+    folder.update(
+        status=status.state,
+        reason=status.reason,
+        ended=runfolder.now(),
+        totals=totals,
+        best=best,
+        metrics={name: value if math.isfinite(value) else None for name, value in logger.latest.items()},
+    )
+
+
+def _load(trainer: Trainer, path: Path, state: State) -> int:
+    """Bring trainer and algorithm to a checkpoint; return its step."""
+    try:
+        trainer.algorithm.load_state_dict({"weights": checkpoint.load_weights(path), "state": state["algorithm"]})
+    except (UncapturedState, ValueError, KeyError) as error:
+        raise CheckpointError(f"the checkpoint {path} does not fit this version of the method: {error}") from error
+    trainer.load_state_dict(state["trainer"])
+    set_global_state(state["globals"])
+    return trainer.count
+
+
+def _logger(planned: Plan) -> Logger:
+    writers: dict[str, Writer] = {"jsonl": JsonLinesWriter()}
+    for name in planned.options.logger:
+        if name not in {"jsonl", "none"}:
+            writers[name] = _plugin("rllab.loggers", name, Writer)
+    return Logger(writers, planned.algorithm_class.reductions)
+
+
+def _callbacks(planned: Plan) -> list[Callback]:
+    options = planned.options
+    added = [_plugin("rllab.callbacks", name, Callback) for name in options.callback]
+    stop = [StopWhen(options.stop_when)] if options.stop_when else []
+    return [Evaluate(options.eval_every), *stop, WriteLine(options.log_every), *added]
+
+
+def _plugin(group: str, name: str, base: type[Any]) -> Any:
+    """Return an instance of a callback or logger plugin."""
+    made = plugins.load(group, name)
+    if not (isinstance(made, type) and issubclass(made, base)):
+        raise PluginError(f"the plugin {name!r} in {group} is no rllab.{base.__name__}")
+    return made()
+
+
+def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
+    options = planned.options
+    return Checkpoint(
+        options.checkpoint_every,
+        folder,
+        planned.algorithm_class.objective(planned.task),
+        keep=options.keep,
+        note=_note(folder.info),
+        share=1.0 if "checkpoint_every" in planned.sources else 0.05,
+    )
+
+
+def _named(error: BaseException, trainer: Trainer | None, folder: RunFolder) -> BaseException:
+    """Return an error with the step it came at, and what is left to go on from."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        error = device.explain_out_of_memory(error)
+    if not isinstance(error, RunFailed) or trainer is None:
+        return error
+    at = "" if " at step " in error.message else f" (at step {trainer.count})"
+    steps = checkpoint.steps(folder.checkpoints)
+    last = folder.checkpoints / checkpoint.name_of(steps[0]) if steps else None
+    left = f"The last good checkpoint is {last}." if last else "There is no checkpoint yet."
+    failed: RllabError = RunFailed(error.message + at, " ".join(filter(None, [error.hint, left])))
+    return failed

@@ -1,0 +1,335 @@
+"""The logger: metrics of every step become lines at intervals, and writers put the lines somewhere.
+
+In: `record(count, metrics)`, cheap, at every step. Out: `write(step, seconds)`, at intervals: one line of
+averages to every writer. What was recorded and not yet written is part of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from rllab.algorithm import Metrics, Reduction
+from rllab.config import to_text
+from rllab.errors import RunFailed
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from rllab.runfolder import RunFolder
+
+_FOLD_AT = 1024
+"""Recorded steps that are kept before they are folded into sums."""
+
+
+class NonFinite(RunFailed):
+    """A loss that became NaN or infinite."""
+
+
+class Writer(ABC):
+    """Where lines of metrics go; a plugin of the group `rllab.loggers`.
+
+    A writer is made without arguments and opened on a run folder.
+    """
+
+    def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:
+        """Begin to write; `resumed_at` is the step a resumed run goes on from, None for a new run."""
+
+    @abstractmethod
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one line; steps rise strictly."""
+
+    def media(self, step: int, name: str, item: object) -> None:
+        """Write a picture (an array (height, width, 3) of uint8, or a PIL image) or a text (a string)."""
+
+    def flush(self) -> None:
+        """Make everything written so far survive the death of the process."""
+
+    def close(self, status: str) -> None:
+        """End; `status` is "finished", "stopped" or "failed"."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to take back what is written after this moment."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Called before `open` when a run is resumed."""
+
+
+class Logger:
+    """Collects metrics and hands lines of averages to writers.
+
+    Args:
+        writers: where lines go.
+        reductions: how a metric's values become one; the mean unless listed.
+    """
+
+    def __init__(self, writers: Mapping[str, Writer], reductions: Mapping[str, Reduction] | None = None) -> None:
+        self.writers = dict(writers)
+        self.latest: dict[str, float] = {}
+        self._reductions = dict(reductions or {})
+        self._recorded: list[tuple[int, Metrics]] = []
+        self._folded: dict[str, list[float]] = {}  # name -> [sum or last value, how many]
+        self._last_step = -1
+        self._last_speed = (0, 0.0)
+
+    def open(self, folder: RunFolder, *, resumed_at: int | None = None) -> None:
+        """Open the writers on a run folder."""
+        for writer in self.writers.values():
+            writer.open(folder, resumed_at=resumed_at)
+
+    def record(self, count: int, metrics: Metrics) -> None:
+        """Keep the metrics of a step until the next line; tensors stay where they are."""
+        self._recorded.append((count, metrics))
+        if len(self._recorded) >= _FOLD_AT:
+            self._fold()
+
+    def write(self, step: int, seconds: float, *, last: bool = False) -> dict[str, float] | None:
+        """Write one line of what was recorded since the last one.
+
+        Args:
+            step: the units trained; nothing is written twice for one step.
+            seconds: the training time so far.
+            last: whether the run ends here; the speed is then that of the whole run.
+
+        Returns:
+            The line, None if there was one for this step already.
+
+        Raises:
+            NonFinite: if a loss was NaN or infinite; the line is written, with null in its place.
+        """
+        if step <= self._last_step:
+            return None
+        error = self._take(self._fold)
+        line: dict[str, float] = {
+            name: value if self._reductions.get(name, "mean") != "mean" else value / number
+            for name, (value, number) in sorted(self._folded.items())
+        }
+        self._folded = {}
+        since_step, since_seconds = (0, 0.0) if last else self._last_speed
+        if seconds > since_seconds:
+            line["time/steps_per_second"] = (step - since_step) / (seconds - since_seconds)
+        self._last_step, self._last_speed = step, (step, seconds)
+        self.latest.update(line)
+        line = {"time": round(seconds, 3), **line}
+        for writer in self.writers.values():
+            writer.write(step, line)
+        if error is not None:
+            raise error
+        return line
+
+    def media(self, step: int, name: str, item: object) -> None:
+        """Hand a picture or a text to every writer."""
+        for writer in self.writers.values():
+            writer.media(step, name, item)
+
+    def flush(self) -> None:
+        """Flush every writer."""
+        for writer in self.writers.values():
+            writer.flush()
+
+    def close(self, status: str) -> None:
+        """Close every writer, also if one fails; the first error is raised at the end."""
+        errors: list[Exception] = []
+        for writer in self.writers.values():
+            try:
+                writer.close(status)
+            except Exception as error:  # noqa: BLE001
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    # --- averages
+
+    @staticmethod
+    def _take(fold: Any) -> NonFinite | None:
+        try:
+            fold()
+        except NonFinite as error:
+            return error
+        return None
+
+    def _fold(self) -> None:
+        """Add what was recorded to the sums, in order, so that the sums do not depend on when they are made."""
+        recorded, self._recorded = self._recorded, []
+        columns: dict[str, tuple[list[int], list[float | Tensor]]] = {}
+        for count, metrics in recorded:
+            for name, value in metrics.items():
+                counts, values = columns.setdefault(name, ([], []))
+                counts.append(count)
+                values.append(value)
+        error: NonFinite | None = None
+        for name, (counts, values) in columns.items():
+            numbers = _to_floats(values)
+            self._fold_column(name, numbers)
+            if "loss" in name and not math.isfinite(sum(numbers)) and error is None:
+                first = next(i for i, number in enumerate(numbers) if not math.isfinite(number))
+                error = NonFinite(f"{name} became {numbers[first]} at step {counts[first]}")
+        if error is not None:
+            raise error
+
+    def _fold_column(self, name: str, numbers: list[float]) -> None:
+        total, number = self._folded.get(name, (0.0, 0.0))
+        if self._reductions.get(name) == "last":
+            total = numbers[-1]
+        else:
+            for value in numbers:
+                total += value
+        self._folded[name] = [total, number + len(numbers)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return unwritten sums, and where the writers are.
+
+        Raises:
+            NonFinite: if a loss was NaN or infinite since the last line.
+        """
+        self._fold()
+        return {
+            "folded": {name: list(pair) for name, pair in self._folded.items()},
+            "latest": dict(self.latest),
+            "last_step": self._last_step,
+            "last_speed": list(self._last_speed),
+            "writers": {name: writer.state_dict() for name, writer in self.writers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; to be called before `open`."""
+        self._folded = {name: list(pair) for name, pair in state["folded"].items()}
+        self.latest = dict(state["latest"])
+        self._last_step = state["last_step"]
+        self._last_speed = (state["last_speed"][0], state["last_speed"][1])
+        for name, writer in self.writers.items():
+            writer.load_state_dict(state["writers"].get(name, {}))
+
+
+def _to_floats(values: Sequence[float | Tensor]) -> list[float]:
+    """Return numbers and 0-d tensors as floats; tensors cross to the host all at once."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return [float(value) for value in values]
+    moved = iter(torch.stack([tensor.detach().double() for tensor in tensors]).tolist())
+    return [float(next(moved)) if isinstance(value, Tensor) else float(value) for value in values]
+
+
+# --- writers ---------------------------------------------------------------------------------------------------
+
+
+class JsonLinesWriter(Writer):
+    """Writes metrics.jsonl: one object a line, NaN and infinities as null."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._length = 0
+
+    def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
+        path: Path = folder.metrics_file
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        # whatever was written after the checkpoint will be written again
+        self._file.truncate(min(self._length, self._file.seek(0, os.SEEK_END)))
+        self._file.seek(0, os.SEEK_END)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
+        assert self._file is not None
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **values}).encode() + b"\n")
+        self._file.flush()
+
+    def flush(self) -> None:  # noqa: D102
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self, status: str) -> None:  # noqa: D102
+        if self._file is not None:
+            self._file.close()
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {"length": self._file.tell() if self._file is not None else 0}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._length = state.get("length", 0)
+
+
+class TensorBoardWriter(Writer):
+    """Writes TensorBoard's event files: scalars, pictures, texts, and hyperparameters for the HPARAMS tab."""
+
+    def __init__(self) -> None:
+        self._writer: SummaryWriter | None = None
+
+    def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
+        from torch.utils.tensorboard import SummaryWriter
+
+        # a resumed run hides what the killed one wrote after its last checkpoint
+        purge = None if resumed_at is None else resumed_at + 1
+        self._writer = SummaryWriter(str(folder.path), purge_step=purge)
+        self._add_hyperparameters(folder)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
+        assert self._writer is not None
+        for name, value in metrics.items():
+            if name != "time":
+                self._writer.add_scalar(name, value, step)
+
+    def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
+        assert self._writer is not None
+        if isinstance(item, str):
+            self._writer.add_text(name, item, step)
+        else:
+            import numpy as np
+
+            self._writer.add_image(name, np.asarray(item), step, dataformats="HWC")
+
+    def flush(self) -> None:  # noqa: D102
+        assert self._writer is not None
+        self._writer.flush()
+
+    def close(self, status: str) -> None:  # noqa: D102
+        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+
+        if self._writer is None:
+            return
+        codes = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
+        end = plugin_data_pb2.SessionEndInfo(
+            status=codes.get(status, api_pb2.STATUS_UNKNOWN), end_time_secs=time.time()
+        )
+        self._add_hparams("session_end_info", plugin_data_pb2.HParamsPluginData(session_end_info=end))
+        self._writer.close()
+
+    def _add_hyperparameters(self, folder: RunFolder) -> None:
+        """Write the HPARAMS summaries into the run's own file; `SummaryWriter.add_hparams` makes a run of its own."""
+        from torch.utils.tensorboard.summary import hparams
+
+        values = {
+            name: value if isinstance(value, bool | int | float | str) else to_text(value)
+            for name, value in folder.identity().items()
+        }
+        assert self._writer is not None and self._writer.file_writer is not None
+        experiment, start, _ = hparams(values, {folder.info["objective"]["metric"]: 0.0})
+        self._writer.file_writer.add_summary(experiment)
+        self._writer.file_writer.add_summary(start)
+
+    def _add_hparams(self, name: str, data: Any) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams.metadata import create_summary_metadata
+
+        assert self._writer is not None and self._writer.file_writer is not None
+        value = Summary.Value(tag=f"_hparams_/{name}", metadata=create_summary_metadata(data))
+        self._writer.file_writer.add_summary(Summary(value=[value]))
+
+
+class ConsoleWriter(Writer):
+    """Writes each line of metrics to the log "rllab" (`--logger console`); the progress display is not this."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
+        values = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        logging.getLogger("rllab.metrics").info("step %d  %s", step, values)

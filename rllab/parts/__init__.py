@@ -1,0 +1,1 @@
+"""What any method may be built with: networks, gradient steps, replay, schedules, normalisation."""

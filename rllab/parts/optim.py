@@ -1,0 +1,117 @@
+"""Gradient steps: the one seam through which gradients become new weights.
+
+Clipping, the check that a loss is finite, the learning rate and the optimiser live here, and so does speed.
+The parameters are laid side by side in one flat tensor (the modules keep views of it), so that an optimiser
+that works element by element handles one tensor instead of dozens: for a network of 64x64 units that is the
+difference between 430 and 120 microseconds a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rllab.errors import RunFailed
+from rllab.state import capture, restore
+
+OptimizerName: TypeAlias = Literal["adam", "adamw", "rmsprop", "sgd", "momentum", "adagrad"]
+
+
+class GradientSteps:
+    """Takes gradient steps on the parameters of `modules`.
+
+    Args:
+        modules: whose parameters are trained; to be on their device already.
+        optimizer: the rule (Kingma & Ba, 2015, for Adam).
+        lr: the step size.
+        max_grad_norm: the gradient's Euclidean norm over all parameters is clipped to this; 0: no clipping.
+        eps: Adam's and RMSprop's constant in the denominator.
+        weight_decay: L2 penalty (decoupled for adamw).
+    """
+
+    def __init__(
+        self,
+        modules: nn.Module | Iterable[nn.Module],
+        *,
+        optimizer: OptimizerName = "adam",
+        lr: float,
+        max_grad_norm: float = 0.0,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        modules = [modules] if isinstance(modules, nn.Module) else list(modules)
+        self.max_grad_norm = max_grad_norm
+        self._flat = _flatten([p for module in modules for p in module.parameters() if p.requires_grad])
+        self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, weight_decay=weight_decay)
+        self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
+
+    def __call__(self, loss: Tensor, *, lr: float | None = None) -> Tensor:
+        """Take one step down the gradient of a scalar loss.
+
+        Args:
+            loss: a 0-d tensor.
+            lr: the step size from now on, for schedules.
+
+        Returns:
+            The gradient's norm before clipping, a 0-d tensor.
+
+        Raises:
+            RunFailed: if the loss is NaN or infinite (on the CPU at once; elsewhere when it is logged or saved).
+        """
+        if self._check_now and not math.isfinite(loss.item()):
+            raise RunFailed(f"the loss became {loss.item()}", "Try a smaller --lr, or clip with --max-grad-norm.")
+        gradient = self._flat.grad
+        assert gradient is not None
+        gradient.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.linalg.vector_norm(gradient)
+        if self.max_grad_norm:
+            gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
+        if lr is not None:
+            self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimiser's moments and step size."""
+        return {"optimizer": capture(self._optimizer.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self._optimizer.load_state_dict(restore(None, state["optimizer"]))
+
+
+def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
+    """Move parameters into one flat tensor, and their gradients into another; each keeps a view of its part."""
+    if not parameters:
+        raise ValueError("there are no parameters to train")
+    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    start = 0
+    for parameter in parameters:
+        stop = start + parameter.numel()
+        parameter.data = flat.data[start:stop].view_as(parameter)
+        parameter.grad = flat.grad[start:stop].view_as(parameter)
+        start = stop
+    return flat
+
+
+def _make(name: OptimizerName, flat: nn.Parameter, *, lr: float, eps: float, weight_decay: float) -> Any:
+    fused = flat.device.type in {"cpu", "cuda"}
+    match name:
+        case "adam":
+            return torch.optim.Adam([flat], lr=lr, eps=eps, weight_decay=weight_decay, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW([flat], lr=lr, eps=eps, weight_decay=weight_decay, fused=fused)
+        case "rmsprop":
+            return torch.optim.RMSprop([flat], lr=lr, alpha=0.99, eps=eps, weight_decay=weight_decay)
+        case "sgd":
+            return torch.optim.SGD([flat], lr=lr, weight_decay=weight_decay)
+        case "momentum":
+            return torch.optim.SGD([flat], lr=lr, momentum=0.9, weight_decay=weight_decay)
+        case "adagrad":
+            return torch.optim.Adagrad([flat], lr=lr, eps=eps, weight_decay=weight_decay)
