@@ -82,7 +82,12 @@ class Agent(Algorithm):
 
     @abstractmethod
     def act(
-        self, observations: np.ndarray, memory: Any = None, starts: np.ndarray | None = None, *, deterministic: bool
+        self,
+        observations: np.ndarray,
+        memory: Any = None,
+        starts: np.ndarray | None = None,
+        *,
+        deterministic: bool,
     ) -> tuple[np.ndarray, Any]:
         """Choose actions.
 
@@ -97,7 +102,11 @@ class Agent(Algorithm):
         """
 
     def evaluate(
-        self, episodes: int | None = None, *, deterministic: bool = True, seeds: np.random.SeedSequence | None = None
+        self,
+        episodes: int | None = None,
+        *,
+        deterministic: bool = True,
+        seeds: np.random.SeedSequence | None = None,
     ) -> Metrics:
         """Play whole episodes in environments of its own, and change nothing.
 

@@ -103,7 +103,7 @@ class Algorithm(ABC):
         """Units of one pass over the data, None where there is no such thing."""
         return None
 
-    def setup(self) -> None:  # noqa: B027 - a method without optimisers or buffers has nothing to set up
+    def setup(self) -> None:
         """Make what only training needs: training environments or data, optimisers, buffers."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Algorithm(ABC):
     def evaluate(self) -> Metrics:
         """Measure on held-out episodes or data; change nothing, not even the state of a random generator."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Free what `setup` took, such as environments."""
 
     # --- state

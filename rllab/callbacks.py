@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rllab import checkpoint
 from rllab.algorithm import Metrics, Objective
 from rllab.conditions import Condition
+from rllab.device import memory_metrics
 from rllab.intervals import Interval
 from rllab.seeding import global_state
 from rllab.state import State, collect, restore_into
@@ -118,6 +119,7 @@ class WriteLine(Callback):
     def on_due(self) -> None:
         """Write a line."""
         trainer = self.trainer
+        trainer.logger.record(trainer.count, dict(memory_metrics(trainer.algorithm.device)))
         line = trainer.logger.write(trainer.count, trainer.seconds, last=trainer.ending)
         if line is not None:
             trainer.logged(line)

@@ -21,7 +21,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ _LARGE = 1 << 20
 """Bytes from which an attribute's tensors get a file of their own."""
 
 
-# --- names -----------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def name_of(step: int) -> str:
@@ -54,7 +54,7 @@ def steps(folder: Path) -> list[int]:
     return sorted((int(name.removeprefix(_STEP)) for name in names if name.removeprefix(_STEP).isdigit()), reverse=True)
 
 
-# --- writing ---------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note: Mapping[str, Any]) -> None:
@@ -71,6 +71,7 @@ def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note
     """
     check_finite(weights)
     files = {"weights": dict(weights)}
+    skeleton: Any = None
     if state is not None:
         skeleton, files["state"] = _take_apart(state)
         files |= _split_large(files["state"])
@@ -190,7 +191,7 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def verify(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"the checkpoint {path} is damaged: {name} is missing")
         if file.stat().st_size != expected["bytes"]:
             raise CheckpointError(
-                f"the checkpoint {path} is damaged: {name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+                f"the checkpoint {path} is damaged: {name} has {file.stat().st_size} bytes, not {expected['bytes']}"
             )
         if _sha256(file) != expected["sha256"]:
             raise CheckpointError(f"the checkpoint {path} is damaged: the checksum of {name} is wrong")
@@ -253,7 +254,7 @@ def _load_file(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-# --- state as JSON and tensors -----------------------------------------------------------------------------------
+# --- state as JSON and tensors --------------------------------------------------------------------
 #
 # A JSON object with one key that starts with "$" stands for what JSON has not: {"$tuple": [1, 2]}.
 
@@ -350,5 +351,3 @@ def _put_together(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
         raise CheckpointError(f"the checkpoint's state has an unknown mark {key}; it was written by a newer rllab")
 
     return decode(skeleton)
-
-

@@ -120,7 +120,7 @@ def _explain_one(details: dict[str, Any], config: type[Config]) -> str:
     return f"{shown}: {message}" + (f" (default: {to_text(default)})" if default is not None else "")
 
 
-# --- types -----------------------------------------------------------------------------------------------------
+# --- types ----------------------------------------------------------------------------------------
 
 
 def alternatives(field: FieldInfo) -> list[Any]:
@@ -148,7 +148,7 @@ def from_text(field: FieldInfo, value: Any) -> Any:
     return value
 
 
-# --- text and TOML ----------------------------------------------------------------------------------------------
+# --- text and TOML --------------------------------------------------------------------------------
 
 
 def to_text(value: Any) -> str:

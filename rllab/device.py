@@ -132,7 +132,7 @@ class Choice:
         return f"{self.device}, {threads}, {self.precision}: {self.reason}"
 
 
-# --- choosing -----------------------------------------------------------------------------------------------
+# --- choosing -------------------------------------------------------------------------------------
 
 
 def choose(
@@ -187,9 +187,7 @@ def _automatic(inventory: Inventory, work: float | None, threads: int | None) ->
     best = max(inventory.cuda, key=lambda device: (device.free, -device.index))
     if best.free < ROOM_NEEDED:
         return Choice("cpu", count, "float32", f"no GPU has {_gib(ROOM_NEEDED)} of memory free; {why}")
-    worth = (
-        "it is unknown how much work an update is" if work is None else f"{_describe(work)} is worth a GPU"
-    )
+    worth = "it is unknown how much work an update is" if work is None else f"{_describe(work)} is worth a GPU"
     most = ", this one has the most memory free" if len(inventory.cuda) > 1 else ""
     return _on_cuda(best, work, threads, worth + most)
 
@@ -199,9 +197,7 @@ def _on_cuda(device: Cuda, work: float | None, threads: int | None, why: str) ->
     if device.capability >= TENSOR_CORES and work is not None and work >= WORK_FOR_GPU:
         precision = "bf16" if work >= WORK_FOR_BF16 else "tf32"
     # the CPU only launches kernels here
-    return Choice(
-        f"cuda:{device.index}", threads or 1, precision, f"{why}; {device.name}, {_gib(device.free)} free"
-    )
+    return Choice(f"cuda:{device.index}", threads or 1, precision, f"{why}; {device.name}, {_gib(device.free)} free")
 
 
 def _named_cuda(inventory: Inventory, requested: str) -> Cuda:
@@ -250,7 +246,7 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-# --- looking at the machine ---------------------------------------------------------------------------------
+# --- looking at the machine -----------------------------------------------------------------------
 
 
 def _cuda_devices() -> Iterator[Cuda]:
@@ -338,7 +334,7 @@ def _number(path: Path) -> float | None:
     return None
 
 
-# --- taking effect ------------------------------------------------------------------------------------------
+# --- taking effect --------------------------------------------------------------------------------
 
 
 def apply(choice: Choice, deterministic: bool = False) -> torch.device:

@@ -46,7 +46,7 @@ _FAMILIES = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
 }
-"""Ids that a package registers when it is imported: their beginning, the package, and our extra that brings it."""
+"""Ids that a package registers when it is imported: how they begin, the package, the extra that brings it."""
 
 logger = logging.getLogger("rllab")
 
@@ -66,10 +66,10 @@ class EnvironmentConfig(Config):
     @field_validator("env_kwarg", mode="before")
     @classmethod
     def _read_pairs(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = re.split(r",(?=\s*[A-Za-z_]\w*=)", value) if value not in {"", "none"} else []
-        if isinstance(value, list | tuple):
-            return dict(map(_pair, value))
+        if isinstance(value, str | list | tuple):
+            texts = [value] if isinstance(value, str) else value
+            pairs = [pair for text in texts for pair in re.split(r",(?=\s*[A-Za-z_]\w*=)", str(text))]
+            return dict(map(_pair, (pair for pair in pairs if pair not in {"", "none"})))
         # TOML has no null: a None is written as "none"
         return {key: None if item == "none" else item for key, item in value.items()} if value else {}
 
@@ -84,7 +84,7 @@ def _pair(text: Any) -> tuple[str, Any]:
         return key, value
 
 
-# --- from a name to an environment -----------------------------------------------------------------------
+# --- from a name to an environment ----------------------------------------------------------------
 
 
 class EnvironmentTask(Task):
@@ -146,7 +146,7 @@ class EnvironmentTask(Task):
             PluginError: if a package is missing or the environment cannot be made.
             UsageError: if its constructor does not take `env_kwarg`.
         """
-        return cls(target, EnvironmentConfig.model_validate(config.model_dump()))
+        return cls(target, config if isinstance(config, EnvironmentConfig) else EnvironmentConfig())
 
     @classmethod
     def names(cls) -> list[str]:
@@ -183,29 +183,27 @@ class EnvironmentTask(Task):
                 env = gymnasium.make(self.spec, max_episode_steps=limit, disable_env_checker=True)
                 if self.config.frame_stack:
                     env = FrameStackObservation(env, self.config.frame_stack)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a constructor may raise anything
                 self._refuse(error)
-        lines = (re.sub(r"\x1b\[\d+m|^WARN: ", "", str(item.message)).strip() for item in caught)
-        said = [line.removeprefix("WARN: ").partition("\n")[0] for line in lines]
+        said = [_line(item.message) for item in caught if _is_for_users(item)]
         return env, list(dict.fromkeys(said))
 
     def _refuse(self, error: Exception) -> NoReturn:
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
             wanted = re.search(r"gymnasium\[([\w-]+)\]", str(error))
             hint = f'Install it: pip install "{_requirement(wanted[1])}"' if wanted else None
-            raise PluginError(f"{self.name} needs a package that is missing: {_line(error)}", hint) from error
+            cause = _line(error) if hint is None else _line(error).partition(", ")[0]
+            raise PluginError(f"{self.name} needs a package that is missing: {cause}", hint) from error
         given = self.config.env_kwarg
-        cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
+        origin = error.__cause__ if isinstance(error.__cause__, TypeError) else error
         if not given:
-            raise PluginError(
-                f"{self.name} cannot be made: {type(cause).__name__}: {_line(cause)}"
-            ) from error
+            raise PluginError(f"{self.name} cannot be made: {type(origin).__name__}: {_line(origin)}") from error
         accepted = _parameters(self.spec)
         wrong = [key for key in given if accepted and key not in accepted]
         near = did_you_mean(wrong[0], accepted) if wrong else None
         takes = f"It takes {', '.join(accepted)}." if accepted else None
         raise UsageError(
-            f"{self.name} cannot be made with --env-kwarg {' '.join(wrong or given)}: {_line(cause)}",
+            f"{self.name} cannot be made with --env-kwarg {' '.join(wrong or given)}: {_line(origin)}",
             " ".join(filter(None, [near, takes])) or None,
         ) from error
 
@@ -238,9 +236,7 @@ def _find(target: str) -> registration.EnvSpec:
         namespace, base, version = registration.parse_env_id(name)
     except gymnasium.error.Error:
         raise UnknownName(EnvironmentTask.kind, target, gymnasium.registry) from None
-    versions = [
-        spec.id for spec in gymnasium.registry.values() if (spec.namespace, spec.name) == (namespace, base)
-    ]
+    versions = [spec.id for spec in gymnasium.registry.values() if (spec.namespace, spec.name) == (namespace, base)]
     if versions and version is None:
         latest = registration.find_highest_version(namespace, base)
         spec = gymnasium.registry[registration.get_env_id(namespace, base, latest)]
@@ -317,11 +313,18 @@ def _layers(env: Env) -> Iterator[Env]:
     yield env
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
+def _is_for_users(warning: warnings.WarningMessage) -> bool:
+    """Whether it is more than a word between the authors of libraries."""
+    return "WARN: " in str(warning.message) or not issubclass(warning.category, DeprecationWarning)
 
 
-# --- stepping --------------------------------------------------------------------------------------------
+def _line(error: BaseException | str) -> str:
+    """Return the first line of a message, without colours."""
+    text = re.sub(r"\x1b\[\d+m|WARN: ", "", str(error)).strip()
+    return (text or type(error).__name__).partition("\n")[0]
+
+
+# --- stepping -------------------------------------------------------------------------------------
 
 
 class Episode(NamedTuple):
@@ -479,9 +482,7 @@ class VectorEnv:
             try:
                 env.close()
             except Exception as error:  # noqa: BLE001 - what was trained is not lost to a window that will not close
-                logger.warning(
-                    "%s: closing it raised %s: %s", self._task.name, type(error).__name__, _line(error)
-                )
+                logger.warning("%s: closing it raised %s: %s", self._task.name, type(error).__name__, _line(error))
 
     def state_dict(self) -> State:
         """Return the state of all environments: plain data and arrays.
@@ -515,9 +516,7 @@ class VectorEnv:
         if state["strategy"] is None:
             return
         if len(state["environments"]) != self.num_envs:
-            raise UncapturedState(
-                f"the state is of {len(state['environments'])} environments, not of {self.num_envs}"
-            )
+            raise UncapturedState(f"the state is of {len(state['environments'])} environments, not of {self.num_envs}")
         self.strategy = envstate.STRATEGIES[state["strategy"]]
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self._total = state["total"]
@@ -568,17 +567,14 @@ class VectorEnv:
             raise self._failure(error, f"environment {i} of {self.num_envs}, at a reset") from error
         if self._is_array and np.shape(observation) != self._shape:
             raise RunFailed(
-                f"{self._task.name} gave an observation of shape {np.shape(observation)}; "
-                f"its space says {self._shape}"
+                f"{self._task.name} gave an observation of shape {np.shape(observation)}; its space says {self._shape}"
             )
         return observation
 
     def _rows(self, actions: Any) -> Any:
         """Return one action for each environment, as it takes them: Python's own integers for Discrete."""
         if self._is_discrete:
-            rows = (
-                actions.tolist() if isinstance(actions, np.ndarray) else [int(action) for action in actions]
-            )
+            rows = actions.tolist() if isinstance(actions, np.ndarray) else [int(action) for action in actions]
         else:
             # a copy, so that no environment can change what its caller has stored
             rows = actions if self._action_dtype is None else np.array(actions, self._action_dtype)
@@ -644,7 +640,7 @@ def _copy(batch: Any) -> Any:
     return batch.copy() if isinstance(batch, np.ndarray) else copy.deepcopy(batch)
 
 
-# --- evaluation ------------------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------
 
 
 def evaluate_episodes(

@@ -59,7 +59,7 @@ _CONTAINERS: dict[str, Any] = {
 logger = logging.getLogger("rllab")
 
 
-# --- strategies ------------------------------------------------------------------------------------------
+# --- strategies -----------------------------------------------------------------------------------
 
 
 class Strategy(ABC):
@@ -178,9 +178,7 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.actions: list[Any] = []
         self.last: Any = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset with `seed`, or with the next one of the stream that the last given seed began."""
         if seed is not None:
             self.seeds = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
@@ -216,7 +214,7 @@ def _unstacked(actions: Any, space: gymnasium.Space[Any]) -> list[Any]:
     return actions.tolist() if is_numbers else list(actions)
 
 
-# --- the choice ------------------------------------------------------------------------------------------
+# --- the choice -----------------------------------------------------------------------------------
 
 
 def choose(make: Callable[[], Env], seed: int) -> Strategy:
@@ -322,7 +320,7 @@ def _same(x: Any, y: Any) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-# --- objects to plain data and back ----------------------------------------------------------------------
+# --- objects to plain data and back ---------------------------------------------------------------
 
 
 def write(value: Any, own: Any = None) -> Snapshot:
@@ -536,15 +534,11 @@ def _is_number(dtype: np.dtype[Any]) -> bool:
 
 def _raw(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Return the bytes of an array of text or other things that files of tensors do not have."""
-    return {
-        "raw": np.frombuffer(array.tobytes(), np.uint8),
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-    }
+    return {"raw": array.tobytes(), "dtype": array.dtype.str, "shape": list(array.shape)}
 
 
 def _from_raw(node: dict[str, Any]) -> np.ndarray[Any, Any]:
-    flat: np.ndarray[Any, Any] = np.frombuffer(node["raw"].tobytes(), np.dtype(node["dtype"]))
+    flat: np.ndarray[Any, Any] = np.frombuffer(node["raw"], np.dtype(node["dtype"]))
     return flat.reshape(node["shape"]).copy()
 
 

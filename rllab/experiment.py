@@ -1,13 +1,14 @@
 """Plugin + task + configuration + run folder = a trained run: what `run` and `resume` call.
 
-    plan()    names and raw values -> a Plan, with everything checked that can be checked before training
-    start()   a Plan -> a new run folder, trained
-    resume()  a run folder -> trained further
+plan()    names and raw values -> a Plan, with everything checked that can be checked before training
+start()   a Plan -> a new run folder, trained
+resume()  a run folder -> trained further
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from rllab import checkpoint, device, plugins, runfolder
+from rllab.agent import Agent
 from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, Checkpoint, Evaluate, StopWhen, WriteLine
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
@@ -33,7 +35,9 @@ from rllab.state import State, UncapturedState
 from rllab.task import Task
 from rllab.trainer import Status, Trainer
 
-# --- what a method takes -------------------------------------------------------------------------------------------
+_log = logging.getLogger("rllab")
+
+# --- what a method takes --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def load_method(name: str) -> Method:
     return Method(plugin, algorithm)
 
 
-# --- planning --------------------------------------------------------------------------------------------------
+# --- planning -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def _checked(
     return Plan(method, task, config, options, sources, by_hand)
 
 
-# --- starting and resuming ---------------------------------------------------------------------------------------
+# --- starting and resuming ------------------------------------------------------------------------
 
 
 Watch = Callable[["Plan", RunFolder], Sequence[Callback]]
@@ -294,7 +298,9 @@ def _same_run(folder: RunFolder, planned: Plan) -> None:
         old[name], asked[name] = folder.info[name], new[name]
     if differing := [name for name in asked if asked[name] != old.get(name)]:
         listed = ", ".join(f"{name} ({old.get(name)} there, {asked[name]} now)" for name in differing[:3])
-        raise UsageError(f"the run in {folder.path} is another one: it differs in {listed}", "Choose another --run-dir.")
+        raise UsageError(
+            f"the run in {folder.path} is another one: it differs in {listed}", "Choose another --run-dir."
+        )
 
 
 def _extended(planned: Plan, folder: RunFolder, extend: int) -> Plan:
@@ -322,7 +328,7 @@ def _newest_sound(folder: RunFolder) -> tuple[Path, State]:
             state = checkpoint.load_state(path)
         except CheckpointError as error:
             damaged.append(error.message)
-            device.log.warning("%s; the one before it is used", error.message)
+            _log.warning("%s; the one before it is used", error.message)
             continue
         check_note(path, folder)
         return path, state
@@ -343,7 +349,7 @@ def check_note(path: Path, folder: RunFolder) -> None:
         raise CheckpointError(f"the checkpoint {path} is of another run: {what}")
 
 
-# --- training --------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def _info(planned: Plan) -> dict[str, Any]:
@@ -372,15 +378,20 @@ def _note(info: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema": runfolder.SCHEMA, **{name: info[name] for name in names}}
 
 
-def build(planned: Plan, inventory: device.Inventory | None = None) -> tuple[Algorithm, device.Choice]:
-    """Return the algorithm of a plan with its networks initialised, `setup` not called, and where it was placed."""
+def build(planned: Plan, *, threads: int | None = None) -> tuple[Algorithm, device.Choice]:
+    """Return the algorithm of a plan, its networks initialised but not set up, and where it was placed.
+
+    Args:
+        planned: what to build.
+        threads: how many to use, for a run that has to go on bit for bit as it began.
+    """
     work = planned.algorithm_class.work(planned.config, planned.task)
-    choice = device.choose(inventory or device.Inventory.probe(), planned.options.device, work)
+    choice = device.select(planned.options.device, work, threads=threads)
     placed: torch.device = device.apply(choice, deterministic=planned.options.deterministic)
     streams = Streams(planned.options.seed)
     streams.seed_globals()
     algorithm = planned.algorithm_class(planned.config, planned.task, device=placed, streams=streams)
-    if hasattr(algorithm, "evaluation_episodes"):
+    if isinstance(algorithm, Agent):
         algorithm.evaluation_episodes = planned.options.eval_episodes
     return algorithm, choice
 
@@ -394,7 +405,7 @@ def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, w
     logger = _logger(planned)
     saver: Checkpoint | None = None
     try:
-        algorithm, choice = build(planned)
+        algorithm, choice = build(planned, threads=folder.info["device"]["threads"] if found else None)
         folder.update(device={"name": choice.device, "threads": choice.threads, "reason": choice.reason})
         algorithm.setup()
         algorithm.state_dict()  # an attribute that cannot be kept is an error now, not at the first checkpoint
@@ -487,7 +498,7 @@ def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
 
 def _named(error: BaseException, trainer: Trainer | None, folder: RunFolder) -> BaseException:
     """Return an error with the step it came at, and what is left to go on from."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if device.is_out_of_memory(error):
         error = device.explain_out_of_memory(error)
     if not isinstance(error, RunFailed) or trainer is None:
         return error

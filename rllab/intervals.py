@@ -74,10 +74,11 @@ class Interval:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.to_string_ser_schema()
-        )
+        return core_schema.no_info_plain_validator_function(cls.parse, serialization=core_schema.to_string_ser_schema())
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "pattern": _PATTERN.pattern.replace("?P<number>", "").replace("?P<unit>", "")}
+        return {
+            "type": "string",
+            "pattern": _PATTERN.pattern.replace("?P<number>", "").replace("?P<unit>", ""),
+        }

@@ -13,6 +13,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -221,7 +222,7 @@ def _to_floats(values: Sequence[float | Tensor]) -> list[float]:
     return [float(next(moved)) if isinstance(value, Tensor) else float(value) for value in values]
 
 
-# --- writers ---------------------------------------------------------------------------------------------------
+# --- writers --------------------------------------------------------------------------------------
 
 
 class JsonLinesWriter(Writer):
@@ -294,15 +295,9 @@ class TensorBoardWriter(Writer):
         self._writer.flush()
 
     def close(self, status: str) -> None:  # noqa: D102
-        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-
         if self._writer is None:
             return
-        codes = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
-        end = plugin_data_pb2.SessionEndInfo(
-            status=codes.get(status, api_pb2.STATUS_UNKNOWN), end_time_secs=time.time()
-        )
-        self._add_hparams("session_end_info", plugin_data_pb2.HParamsPluginData(session_end_info=end))
+        self._add_summary(_session_end(status))
         self._writer.close()
 
     def _add_hyperparameters(self, folder: RunFolder) -> None:
@@ -313,18 +308,30 @@ class TensorBoardWriter(Writer):
             name: value if isinstance(value, bool | int | float | str) else to_text(value)
             for name, value in folder.identity().items()
         }
-        assert self._writer is not None and self._writer.file_writer is not None
-        experiment, start, _ = hparams(values, {folder.info["objective"]["metric"]: 0.0})
-        self._writer.file_writer.add_summary(experiment)
-        self._writer.file_writer.add_summary(start)
+        experiment, start, _ = hparams(  # type: ignore[no-untyped-call]
+            values, {folder.info["objective"]["metric"]: 0.0}
+        )
+        self._add_summary(experiment)
+        self._add_summary(start)
 
-    def _add_hparams(self, name: str, data: Any) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.hparams.metadata import create_summary_metadata
+    def _add_summary(self, summary: Any) -> None:
+        assert self._writer is not None
+        assert self._writer.file_writer is not None
+        self._writer.file_writer.add_summary(summary)
 
-        assert self._writer is not None and self._writer.file_writer is not None
-        value = Summary.Value(tag=f"_hparams_/{name}", metadata=create_summary_metadata(data))
-        self._writer.file_writer.add_summary(Summary(value=[value]))
+
+def _session_end(status: str) -> Any:
+    """Return the summary that tells the HPARAMS tab how a run ended."""
+    # the members of these generated modules are made at import, where no type checker sees them
+    api: Any = import_module("tensorboard.plugins.hparams.api_pb2")
+    data: Any = import_module("tensorboard.plugins.hparams.plugin_data_pb2")
+    protocol: Any = import_module("tensorboard.compat.proto.summary_pb2")
+    metadata: Any = import_module("tensorboard.plugins.hparams.metadata")
+    codes = {"finished": api.STATUS_SUCCESS, "failed": api.STATUS_FAILURE}
+    end = data.SessionEndInfo(status=codes.get(status, api.STATUS_UNKNOWN), end_time_secs=time.time())
+    plugin_data = metadata.create_summary_metadata(data.HParamsPluginData(session_end_info=end))
+    value = protocol.Summary.Value(tag="_hparams_/session_end_info", metadata=plugin_data)
+    return protocol.Summary(value=[value])
 
 
 class ConsoleWriter(Writer):

@@ -38,7 +38,11 @@ class SectionedCommand(click.Command):
 
 
 def options_of(
-    config: type[Config], section: str, *, names: dict[str, str] | None = None, only: frozenset[str] | None = None
+    config: type[Config],
+    section: str,
+    *,
+    names: dict[str, str] | None = None,
+    only: frozenset[str] | None = None,
 ) -> list[click.Option]:
     """Return a Click option for each field of `config`.
 

@@ -66,7 +66,7 @@ class Plugin:
         return _split(self.value) is not None
 
 
-# --- from metadata alone ------------------------------------------------------------------------------------
+# --- from metadata alone --------------------------------------------------------------------------
 
 
 def find(groups: str | Iterable[str] = GROUPS) -> list[Plugin]:
@@ -117,9 +117,7 @@ def get(groups: str | Iterable[str], name: str, kind: str = "method") -> Plugin:
         case [plugin]:
             return plugin
         case []:
-            raise UnknownName(
-                kind, name, [plugin.name for plugin in plugins], "`rllab list` shows what there is."
-            )
+            raise UnknownName(kind, name, [plugin.name for plugin in plugins], "`rllab list` shows what there is.")
     raise _ambiguous(found, kind)
 
 
@@ -151,7 +149,7 @@ def extras(distribution: str) -> dict[str, list[str]]:
     return found
 
 
-# --- by import ----------------------------------------------------------------------------------------------
+# --- by import ------------------------------------------------------------------------------------
 
 
 def load(plugin: Plugin | str, name: str | None = None) -> object:
@@ -235,7 +233,7 @@ def _is_own(plugin: Plugin, module: str) -> bool:
     return parts is not None and f"{parts[0]}.".startswith(f"{module}.")
 
 
-# --- reading metadata ---------------------------------------------------------------------------------------
+# --- reading metadata -----------------------------------------------------------------------------
 
 
 def _scan() -> Iterator[Plugin]:

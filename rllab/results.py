@@ -1,9 +1,9 @@
 """Runs from Python: start one, go on with one, read one.
 
-    run = rllab.run("dqn", "CartPole-v1", seed=0, timesteps=50_000)
-    run.metrics["eval/return"].value        # array
-    agent = run.load("best")
-    actions, _ = agent.act(observations, deterministic=True)
+run = rllab.run("dqn", "CartPole-v1", seed=0, timesteps=50_000)
+run.metrics["eval/return"].value        # array
+agent = run.load("best")
+actions, _ = agent.act(observations, deterministic=True)
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The run folder: everything one run leaves behind, and who may write to it.
 
-    runs/<task>/<method>/<name>/
-      run.json              what was run, by what, where, and how it ended
-      config.toml           every value; `rllab run METHOD TARGET --config` takes it
-      metrics.jsonl         one object a line
-      events.out.tfevents.* the same for TensorBoard
-      checkpoints/          full ones by step, and the weights of the best
-      media/                pictures, text, video
+runs/<task>/<method>/<name>/
+  run.json              what was run, by what, where, and how it ended
+  config.toml           every value; `rllab run METHOD TARGET --config` takes it
+  metrics.jsonl         one object a line
+  events.out.tfevents.* the same for TensorBoard
+  checkpoints/          full ones by step, and the weights of the best
+  media/                pictures, text, video
 """
 
 from __future__ import annotations
@@ -129,7 +129,11 @@ class RunFolder:
     def identity(self) -> dict[str, Any]:
         """Return what makes the run what it is: method, task, seed and every hyperparameter."""
         names = ("method", "task", "seed")
-        return {**{name: self.info[name] for name in names}, **self.info["config"], **self.info["task_config"]}
+        return {
+            **{name: self.info[name] for name in names},
+            **self.info["config"],
+            **self.info["task_config"],
+        }
 
     # --- who writes
 
@@ -146,7 +150,9 @@ class RunFolder:
             try:
                 lock.acquire()
             except Timeout:
-                raise UsageError(f"the run {self.path} is held by {self._holder()}", "Wait for it, or stop it.") from None
+                raise UsageError(
+                    f"the run {self.path} is held by {self._holder()}", "Wait for it, or stop it."
+                ) from None
         try:
             yield
         finally:
@@ -157,7 +163,8 @@ class RunFolder:
             info = _read_info(self.path)
         except RunNotFound:
             return "another process"
-        return f"process {info.get('pid', '?')} on {info.get('host', '?')}, since {info.get('resumed') or info.get('started')}"
+        since = info.get("resumed") or info.get("started")
+        return f"process {info.get('pid', '?')} on {info.get('host', '?')}, since {since}"
 
 
 def now() -> str:
@@ -189,11 +196,12 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFailed(
-            f"cannot write to {path}: {error.strerror or error}", "Choose a place with --runs-dir or --run-dir."
+            f"cannot write to {path}: {error.strerror or error}",
+            "Choose a place with --runs-dir or --run-dir.",
         ) from error
 
 
-# --- finding one -----------------------------------------------------------------------------------------------
+# --- finding one ----------------------------------------------------------------------------------
 
 
 def find(run: str | os.PathLike[str], runs_dir: Path = Path("runs")) -> Path:

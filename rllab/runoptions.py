@@ -96,7 +96,16 @@ HOW = frozenset(
 )
 """Options about how a run is run: they may change when it is resumed."""
 
-KEPT = ("log_every", "eval_every", "eval_episodes", "checkpoint_every", "keep", "stop_when", "callback", "logger")
+KEPT = (
+    "log_every",
+    "eval_every",
+    "eval_episodes",
+    "checkpoint_every",
+    "keep",
+    "stop_when",
+    "callback",
+    "logger",
+)
 """Options about how a run is run that its config.toml keeps, and that `resume` uses again."""
 
 PLACES = frozenset({"runs_dir", "run_dir", "resume", "name", "preset", "config"})

@@ -61,7 +61,7 @@ class Streams:
         """Seed the global generators of Python, NumPy and torch, which initialise the weights among other things."""
         python, numpy, torch_seed = (int(word) for word in self.sequence("weights").generate_state(3))
         random.seed(python)
-        np.random.seed(numpy)  # noqa: NPY002 - libraries under us draw from it
+        np.random.seed(numpy)
         torch.manual_seed(torch_seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,18 +82,19 @@ class Streams:
 
 def global_state() -> dict[str, Any]:
     """Return the states of the global generators of Python, NumPy and torch (CPU and CUDA)."""
+    cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+        "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if cuda else [],
     }
 
 
 def set_global_state(state: dict[str, Any]) -> None:
     """Bring the global generators back to `state`."""
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002
+    np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

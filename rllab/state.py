@@ -70,7 +70,7 @@ _CONSTANTS = (
 )
 
 
-# --- single values -------------------------------------------------------------------------------------------
+# --- single values --------------------------------------------------------------------------------
 
 
 def capture(value: object, path: str = "value") -> Any:
@@ -143,9 +143,9 @@ def restore(current: Any, state: Any, path: str = "value") -> Any:
             items = _restore_items(current, state, path)
             return type(current)(*items) if hasattr(current, "_fields") else tuple(items)
         case dict() if isinstance(state, dict):
-            items = {key: restore(current.get(key), item, f"{path}[{key!r}]") for key, item in state.items()}
+            entries = {key: restore(current.get(key), item, f"{path}[{key!r}]") for key, item in state.items()}
             current.clear()
-            current.update(items)
+            current.update(entries)
             return current
         case set() if isinstance(state, set):
             current.clear()
@@ -162,9 +162,7 @@ def restore(current: Any, state: Any, path: str = "value") -> Any:
 
 def _restore_items(current: Iterable[Any], state: Iterable[Any], path: str) -> list[Any]:
     present = list(current)
-    return [
-        restore(present[i] if i < len(present) else None, item, f"{path}[{i}]") for i, item in enumerate(state)
-    ]
+    return [restore(present[i] if i < len(present) else None, item, f"{path}[{i}]") for i, item in enumerate(state)]
 
 
 def _restore_object(current: Any, state: ObjectState, path: str) -> Any:
@@ -195,7 +193,7 @@ def _is_constant(value: object) -> bool:
     return isinstance(value, BaseModel) and bool(value.model_config.get("frozen"))
 
 
-# --- random generators and spaces ------------------------------------------------------------------------------
+# --- random generators and spaces -----------------------------------------------------------------
 
 
 def is_generator(value: object) -> bool:
@@ -250,7 +248,7 @@ def _inner_spaces(space: gymnasium.Space[Any]) -> list[gymnasium.Space[Any]]:
     return list(inner.values()) if isinstance(inner, Mapping) else list(inner)
 
 
-# --- whole objects -----------------------------------------------------------------------------------------------
+# --- whole objects --------------------------------------------------------------------------------
 
 
 def modules(owner: object) -> dict[str, nn.Module]:
@@ -333,9 +331,7 @@ def restore_into(owner: object, state: State, skip: Iterable[str] = ()) -> None:
     """
     skipped = set(skip)
     saved = {name: item for name, item in state.items() if name != "__frozen__"}
-    present = {
-        name for name, value in vars(owner).items() if name not in skipped and not isinstance(value, nn.Module)
-    }
+    present = {name for name, value in vars(owner).items() if name not in skipped and not isinstance(value, nn.Module)}
     if missing := sorted(present - set(saved)):
         raise UncapturedState(f"the saved state has no {', '.join(missing)}")
     for name, item in saved.items():

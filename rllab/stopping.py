@@ -15,7 +15,7 @@ from types import FrameType
 _requested: str | None = None
 
 
-class StopRequested(Exception):  # noqa: N818 - not an error
+class StopRequested(Exception):
     """Raised by `check` after a signal; whoever catches it saves and ends the run."""
 
 

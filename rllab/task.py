@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from pathlib import PurePath
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from rllab.config import Config
 
@@ -22,7 +22,7 @@ class Task(ABC):
     """What it is called in messages: "environment" or "dataset"."""
 
     name: str
-    config: Config
+    config: Any
 
     @classmethod
     @abstractmethod

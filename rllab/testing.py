@@ -1,4 +1,4 @@
-"""The conformance suite that every method runs, ours and a stranger's:
+"""The conformance suite that every method runs, ours and a stranger's.
 
     from rllab.testing import check_algorithm
 
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def check_algorithm(algorithm: str | type[Algorithm], target: str, *, steps: int
         torch.set_num_threads(threads)
 
 
-# --- the rules, one a function -------------------------------------------------------------------------------------
+# --- the rules, one a function --------------------------------------------------------------------
 
 
 def check_config(config: type[Config]) -> None:
@@ -205,14 +206,15 @@ def check_resume_in_new_process(
     assert first.returncode == 75, f"--stop-after {stop_after} ended with exit code {first.returncode}, not 75"
     subprocess.run([*command, "resume", str(stopped), "--quiet"], check=True)
     names = [checkpoint.name_of(checkpoint.steps(run / "checkpoints")[0]) for run in (straight, stopped)]
-    assert names[0] == names[1] and checkpoint.steps(straight / "checkpoints")[0] >= budget, names
+    assert names[0] == names[1], f"the last checkpoints are {names[0]} and {names[1]}"
+    assert checkpoint.steps(straight / "checkpoints")[0] >= budget, f"the last checkpoint is {names[0]}"
     files = [run / "checkpoints" / names[0] / "weights.safetensors" for run in (straight, stopped)]
     assert files[0].read_bytes() == files[1].read_bytes(), "the last weights differ"
     difference = first_difference(untimed_metrics(straight), untimed_metrics(stopped))
     assert not difference, f"metrics.jsonl differs in {difference}"
 
 
-# --- comparing -----------------------------------------------------------------------------------------------------
+# --- comparing ------------------------------------------------------------------------------------
 
 
 def first_difference(one: Any, other: Any, path: str = "") -> str | None:
@@ -247,7 +249,7 @@ def untimed_metrics(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "time" and not k.startswith("time/")} for line in lines]
 
 
-# --- helpers -------------------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def _plan(algorithm: str | type[Algorithm], target: str, options: Mapping[str, Any]) -> Plan:
@@ -263,7 +265,7 @@ def _plan(algorithm: str | type[Algorithm], target: str, options: Mapping[str, A
 
 def _build(planned: Plan, device: str = "cpu") -> Algorithm:
     options = planned.options.model_copy(update={"device": device})
-    algorithm, _ = experiment.build(experiment.replace(planned, options=options))
+    algorithm, _ = experiment.build(replace(planned, options=options))
     algorithm.setup()
     return algorithm
 
@@ -308,7 +310,9 @@ def _check_metrics(metrics: Any, where: str) -> None:
     assert isinstance(metrics, dict), f"{where} returned {type(metrics).__name__}, not a dict of metrics"
     for name, value in metrics.items():
         assert isinstance(name, str), f"{where}: the metric name {name!r} is no text"
-        assert name.startswith(_NAMESPACES), f"{where}: the metric {name!r} does not begin with {', '.join(_NAMESPACES)}"
+        assert name.startswith(_NAMESPACES), (
+            f"{where}: the metric {name!r} does not begin with {', '.join(_NAMESPACES)}"
+        )
         if isinstance(value, Tensor):
             assert value.dim() == 0, f"{where}: {name} is a tensor of shape {tuple(value.shape)}, not 0-d"
             assert not value.requires_grad, f"{where}: {name} still carries its graph; detach() it"

@@ -13,6 +13,7 @@ With `--double`: van Hasselt et al., "Deep Reinforcement Learning with Double Q-
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -119,10 +120,11 @@ class DQN(Agent):
     def work(cls, config: DQNConfig, task: EnvironmentTask) -> float:
         """Return the multiply-adds of a gradient step: forward and backward, and forward for the target."""
         sizes = [spaces.flatdim(task.observation_space), *config.hidden, spaces.flatdim(task.action_space)]
-        return 4.0 * config.batch_size * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        return 4.0 * config.batch_size * sum(a * b for a, b in pairwise(sizes))
 
     def __init__(self, config: DQNConfig, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
+        assert isinstance(task.action_space, spaces.Discrete)
         self.first_action = int(task.action_space.start)
         self.num_actions = int(task.action_space.n)
         self.vectors = Observations(task.observation_space).to(device)
@@ -134,6 +136,7 @@ class DQN(Agent):
         """Make the replay buffer and the optimiser."""
         super().setup()
         config, space = self.config, self.observation_space
+        assert space.shape is not None
         self.rng = self.streams.numpy("exploration")
         self.replay_rng = self.streams.numpy("replay")
         self.replay = ReplayBuffer(config.buffer_size, space.shape, space.dtype, device=self.device)
@@ -145,17 +148,23 @@ class DQN(Agent):
 
     def inputs(self, observations: Tensor) -> Tensor:
         """Return observations as the network takes them, (batch, size) float32."""
-        vectors = self.vectors(observations)
-        return vectors if self.normalizer is None else self.normalizer(vectors)
+        vectors: Tensor = self.vectors(observations)
+        return self.normalizer(vectors) if self.normalizer is not None else vectors
 
     @torch.no_grad()
     def greedy(self, observations: np.ndarray) -> np.ndarray:
         """Return the actions of highest value, (n,), counted from 0."""
         q = self.q(self.inputs(torch.from_numpy(observations).to(self.device)))  # (n, actions)
-        return q.argmax(1).cpu().numpy()
+        actions: np.ndarray = q.argmax(1).cpu().numpy()
+        return actions
 
     def act(
-        self, observations: np.ndarray, memory: Any = None, starts: np.ndarray | None = None, *, deterministic: bool
+        self,
+        observations: np.ndarray,
+        memory: Any = None,
+        starts: np.ndarray | None = None,
+        *,
+        deterministic: bool,
     ) -> tuple[np.ndarray, None]:
         """Take the action of highest value; if not deterministic, a random one now and then, as at training's end."""
         actions = self.greedy(observations)

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -20,9 +20,15 @@ _COMMANDS = {
     "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
     "list": ("rllab.cli.listing:list_command", "List methods, environments, datasets and other plugins."),
     "info": ("rllab.cli.info:info_command", "Show a method's hyperparameters and presets, or a run."),
-    "plugins": ("rllab.cli.listing:plugins_command", "List plugins and where they come from; --check imports them."),
+    "plugins": (
+        "rllab.cli.listing:plugins_command",
+        "List plugins and where they come from; --check imports them.",
+    ),
     "doctor": ("rllab.cli.doctor:doctor_command", "Look at machine, versions, extras and plugins."),
-    "new": ("rllab.cli.new:new_command", "Write a small installable package to start from: rllab new agent NAME."),
+    "new": (
+        "rllab.cli.new:new_command",
+        "Write a small installable package to start from: rllab new agent NAME.",
+    ),
     "completion": ("rllab.cli.completion:completion_command", "Print the completion script of a shell."),
 }
 _PLUGIN_GROUP = "rllab.commands"
@@ -35,17 +41,17 @@ class LazyGroup(click.Group):
         """Return our commands in the order one meets them, then those of plugins."""
         return [*_COMMANDS, *(name for name in plugins.names(_PLUGIN_GROUP) if name not in _COMMANDS)]
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if name in _COMMANDS:
-            module, _, attribute = _COMMANDS[name][0].partition(":")
+        if cmd_name in _COMMANDS:
+            module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)
             return command
-        if name not in plugins.names(_PLUGIN_GROUP):
+        if cmd_name not in plugins.names(_PLUGIN_GROUP):
             return None
-        loaded = plugins.load(_PLUGIN_GROUP, name)
+        loaded = plugins.load(_PLUGIN_GROUP, cmd_name)
         if not isinstance(loaded, click.Command):
-            raise PluginError(f"the plugin {name!r} in {_PLUGIN_GROUP} is no click.Command")
+            raise PluginError(f"the plugin {cmd_name!r} in {_PLUGIN_GROUP} is no click.Command")
         return loaded
 
     def resolve_command(
@@ -56,7 +62,10 @@ class LazyGroup(click.Group):
         if not name.startswith("-") and name not in self.list_commands(ctx):
             from rllab.errors import did_you_mean
 
-            raise click.UsageError(" ".join(filter(None, [f"there is no command {name!r}.", did_you_mean(name, self.list_commands(ctx))])), ctx)
+            raise click.UsageError(
+                " ".join(filter(None, [f"there is no command {name!r}.", did_you_mean(name, self.list_commands(ctx))])),
+                ctx,
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -83,7 +92,7 @@ def cli() -> None:
     rllab run dqn CartPole-v1        train, with progress on screen
     rllab eval last                  measure the newest run anew
     rllab run dqn --help             every hyperparameter of a method
-    """
+    """  # noqa: D301 - click reads \b as "do not wrap"
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -118,7 +127,10 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         case RllabError():
             click.echo(f"Error: {error}", err=True)
             return error.exit_code
-    click.echo(f"Error: {_in_one_line(error)}\nThis is a fault of the program; --debug shows the traceback.", err=True)
+    click.echo(
+        f"Error: {_in_one_line(error)}\nThis is a fault of the program; --debug shows the traceback.",
+        err=True,
+    )
     return 1
 
 
@@ -138,5 +150,3 @@ def _show_warnings() -> None:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False
-
-

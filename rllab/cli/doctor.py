@@ -89,7 +89,7 @@ def _report(findings: list[Finding]) -> None:
         click.echo(f"{mark} {finding.name.ljust(width)}  {finding.value}".rstrip())
 
 
-# --- what there is ------------------------------------------------------------------------------------------
+# --- what there is --------------------------------------------------------------------------------
 
 
 def _versions() -> Iterator[Finding]:
@@ -115,9 +115,7 @@ def _machine(inventory: Inventory | str) -> Iterator[Finding]:
         yield Finding(section, "threads", _attempt(_torch_threads))
         free, total = _size(inventory.memory_free), _size(inventory.memory_total)
         yield Finding(section, "memory", f"{free} free of {total}")
-        build = (
-            f"torch is built for {inventory.cuda_build}" if inventory.cuda_build else "torch is built without"
-        )
+        build = f"torch is built for {inventory.cuda_build}" if inventory.cuda_build else "torch is built without"
         yield Finding(section, "cuda", "; ".join(map(str, inventory.cuda)) or f"no device ({build})")
         yield Finding(section, "mps", "yes" if inventory.mps else "no")
     yield Finding(section, "disk", _attempt(_disk))
@@ -168,7 +166,7 @@ def _plugins() -> Iterator[Finding]:
         yield Finding(section, plugin.name, f"{plugin.origin}: another has this name; say {plugin.full_name}")
 
 
-# --- what auto picks ----------------------------------------------------------------------------------------
+# --- what auto picks ------------------------------------------------------------------------------
 
 
 def _choices(inventory: Inventory | str, method: str | None, target: str | None) -> Iterator[Finding]:
@@ -206,7 +204,7 @@ def _work(method: str, target: str) -> float | None:
         planned.task.close()
 
 
-# --- small things -------------------------------------------------------------------------------------------
+# --- small things ---------------------------------------------------------------------------------
 
 
 def _inventory() -> Inventory | str:

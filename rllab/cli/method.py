@@ -55,9 +55,7 @@ class MethodCommand(SectionedCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Add the options of the target, then parse."""
         task, target = self.method.algorithm.Task, self._target(ctx, args)
-        own = options_of(
-            task.config_class(target), f"The {task.kind}", names=self.method.task_options(target)
-        )
+        own = options_of(task.config_class(target), f"The {task.kind}", names=self.method.task_options(target))
         self.params = [self.params[0], *self._options, *own, *self._switches]
         return super().parse_args(ctx, args)
 
@@ -74,7 +72,9 @@ class MethodCommand(SectionedCommand):
         values = given(click.get_current_context())
         switches = {name: values.pop(name, False) for name in _OUTPUT}
         values.pop("target", None)
-        planned = experiment.plan(f"{self.method.name}@{self.method.plugin.distribution}", target, values, source="command line")
+        planned = experiment.plan(
+            f"{self.method.name}@{self.method.plugin.distribution}", target, values, source="command line"
+        )
         if switches["dry_run"]:
             print_plan(planned, as_json=switches["json"])
             return EXIT_DONE

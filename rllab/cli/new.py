@@ -41,7 +41,11 @@ def new_agent(name: str, directory: Path | None, debug: bool) -> None:
             if plugin.name == name:
                 raise UsageError(f"there is a method called {name!r} already, from {plugin.distribution}")
     package = name.replace("-", "_")
-    values = {"name": name, "package": package, "class": "".join(part.capitalize() for part in name.split("-"))}
+    values = {
+        "name": name,
+        "package": package,
+        "class": "".join(part.capitalize() for part in name.split("-")),
+    }
     folder = directory or Path(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already and is not empty")

@@ -14,17 +14,19 @@ class Methods(click.Group):
         """Return the names of all methods."""
         return sorted({name for group in plugins.METHOD_GROUPS for name in plugins.names(group)})
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Import a method and make its command."""
         from rllab.cli.method import MethodCommand
         from rllab.experiment import load_method
 
-        return MethodCommand(load_method(name))
+        return MethodCommand(load_method(cmd_name))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, click.Command, list[str]]:
         """Find the method; options come after it."""
         if args[0].startswith("-"):
-            raise click.UsageError(f"options come after the method and the target: rllab run METHOD TARGET {args[0]} ...")
+            raise click.UsageError(
+                f"options come after the method and the target: rllab run METHOD TARGET {args[0]} ..."
+            )
         return args[0], self.get_command(ctx, args[0]), args[1:]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -49,4 +51,4 @@ def run_command() -> None:
     \b
     rllab run dqn CartPole-v1 --seed 1 --lr 0.001
     rllab run dqn --help             every option of a method
-    """
+    """  # noqa: D301 - click reads \b as "do not wrap"

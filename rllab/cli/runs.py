@@ -38,6 +38,7 @@ class ResumeCommand(click.Command):
 @click.pass_context
 def resume_command(
     ctx: click.Context,
+    /,
     run: str,
     extend: int | None,
     quiet: bool,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -27,14 +27,9 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation
     """Return a multilayer perceptron (batch, inputs) -> (batch, outputs); no activation after the last layer."""
     sizes = [inputs, *hidden]
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
-
-
-def multiply_adds(network: nn.Module, batch_size: int) -> float:
-    """Return about how many multiply-adds a gradient step takes: forward once, backward twice."""
-    return 3.0 * batch_size * sum(p.numel() for p in network.parameters() if p.dim() > 1)
 
 
 class Observations(nn.Module):
@@ -74,13 +69,3 @@ class Observations(nn.Module):
                 hot = [nn.functional.one_hot(columns[:, i], int(n)) for i, n in enumerate(nvec.flatten())]
                 return torch.cat(hot, 1).float()
         return observations.flatten(1).float()
-
-
-def observation_size(space: spaces.Space[Any]) -> int:
-    """Return the length of the vector that `Observations` makes."""
-    return int(spaces.flatdim(space))
-
-
-def array_memory(space: spaces.Space[Any], rows: int) -> int:
-    """Return the bytes that `rows` observations of a space take."""
-    return rows * int(math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize)
