@@ -199,7 +199,7 @@ class Checkpoint(Callback):
                 state={"algorithm": state["state"], "trainer": trainer_state, "globals": global_state()},
                 note={**self.note, "step": self.trainer.count},
             )
-            checkpoint.prune(self.folder.checkpoints, self.keep)
+            checkpoint.prune(self.folder.checkpoints, self.keep, self.trainer.count)
         self.last = self._path()
         self._saving += time.perf_counter() - start
 

@@ -22,6 +22,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from rllab.state import ObjectState, State
 
 BEST = "best"
 _STEP = "step-"
+_ASIDE = ".old.tmp"
 _LARGE = 1 << 20
 """Bytes from which an attribute's tensors get a file of their own."""
 
@@ -153,13 +155,25 @@ def _seal(folder: Path, note: Mapping[str, Any]) -> None:
 
 def _replace(temporary: Path, path: Path) -> None:
     """Rename `temporary` to `path`; one that is there already is moved aside first and removed after."""
-    old = path.parent / f".{path.name}.old.tmp"
+    old = path.parent / f".{path.name}{_ASIDE}"
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        recover(path.parent)
+        raise
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put back checkpoints that were moved aside for a new one which never came; for the holder of the run only."""
+    for old in folder.glob(f".*{_ASIDE}"):
+        path = folder / old.name.removeprefix(".").removesuffix(_ASIDE)
+        if not path.exists():
+            old.rename(path)
 
 
 def _sync(path: Path) -> None:
@@ -183,9 +197,14 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` full checkpoints, and what killed processes left half-written."""
-    for step in steps(folder)[max(keep, 1) :]:
+def prune(folder: Path, keep: int, newest: int) -> None:
+    """Remove all but `keep` full checkpoints up to step `newest`, and what killed processes left half-written.
+
+    Later ones are of a future that did not verify, or it would have been resumed; they must not count as kept.
+    """
+    there = steps(folder)
+    good = [step for step in there if step <= newest]
+    for step in set(there) - set(good[: max(keep, 1)]):
         shutil.rmtree(folder / name_of(step), ignore_errors=True)
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -275,9 +294,10 @@ def _take_apart(state: State) -> tuple[Any, dict[str, Tensor]]:
                 return {"$complex": [encode(value.real, path), encode(value.imag, path)]}
             case bytes():
                 return {"$bytes": base64.b64encode(value).decode()}
+            case Tensor() if value.dtype is torch.complex128:  # which safetensors has not
+                return {"$complex128": encode(torch.view_as_real(value.resolve_conj()), path)}
             case Tensor():
-                tensors[path] = value
-                return {"$tensor": path}
+                return {"$tensor": place(value, path)}
             case np.ndarray():
                 return encode_array(value, path)
             case ObjectState():
@@ -291,7 +311,8 @@ def _take_apart(state: State) -> tuple[Any, dict[str, Tensor]]:
             case deque():
                 return {"$deque": [value.maxlen, [encode(item, f"{path}/{i}") for i, item in enumerate(value)]]}
             case set() | frozenset():
-                return {"$set": [encode(item, path) for item in sorted(value, key=repr)]}
+                mark = "$set" if isinstance(value, set) else "$frozenset"
+                return {mark: [encode(item, path) for item in sorted(value, key=repr)]}
         raise TypeError(f"{path} is a {type(value)}")
 
     def items(mapping: Mapping[Any, Any], path: str) -> Any:
@@ -300,11 +321,22 @@ def _take_apart(state: State) -> tuple[Any, dict[str, Tensor]]:
         return {"$dict": [[encode(k, path), encode(v, f"{path}/{i}")] for i, (k, v) in enumerate(mapping.items())]}
 
     def encode_array(array: np.ndarray, path: str) -> Any:
-        try:
-            tensors[path] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-        except (TypeError, ValueError):  # dtypes that torch has not, read-only or reversed memory
+        # a copy of what is read-only, about which torch would warn
+        own = np.ascontiguousarray(array) if array.flags.writeable else array.copy()
+        tensor: Tensor | None = None
+        with suppress(TypeError, ValueError):  # dtypes that torch has not, or of another byte order
+            tensor = torch.from_numpy(own.reshape(array.shape))
+        if tensor is None or tensor.dtype is torch.complex128:  # the latter safetensors has not
             return {"$raw": [str(array.dtype), list(array.shape), encode(array.tobytes(), path)]}
-        return {"$array": path}
+        return {"$array": place(tensor, path)}
+
+    def place(tensor: Tensor, path: str) -> str:
+        """Keep a tensor under its path, or near it: {"a/b": x} and {"a": {"b": y}} have the same one."""
+        name = path
+        while name in tensors:
+            name += "'"
+        tensors[name] = tensor
+        return name
 
     return encode(state, ""), tensors
 
@@ -326,6 +358,8 @@ def _put_together(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
         match key:
             case "$tensor":
                 return tensors[item]
+            case "$complex128":
+                return torch.view_as_complex(decode(item))
             case "$array":
                 return tensors[item].numpy()
             case "$scalar":
@@ -344,6 +378,8 @@ def _put_together(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
                 return deque((decode(part) for part in item[1]), maxlen=item[0])
             case "$set":
                 return {decode(part) for part in item}
+            case "$frozenset":
+                return frozenset(decode(part) for part in item)
             case "$object":
                 return ObjectState(decode(item))
             case "$dict":

@@ -7,6 +7,7 @@ resume()  a run folder -> trained further
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import math
@@ -159,7 +160,9 @@ def plan_method(
     chosen = resolve(layers).values.get("preset")
     layers.insert(0, _preset_layer(loaded, target, chosen))
     values, sources = resolve(layers)
-    return _checked(loaded, target, values, sources, given)
+    planned = _checked(loaded, target, values, sources, given)
+    _check_how(planned)
+    return planned
 
 
 def _file_layer(file: Path, method: Method, target: str, names: set[str]) -> Layer:
@@ -203,6 +206,21 @@ def _checked(
     return Plan(method, task, config, options, sources, by_hand)
 
 
+def _check_how(planned: Plan) -> None:
+    """Raise what would only come up when training starts: plugins, a device, or epochs that are not there."""
+    algorithm, options = planned.algorithm_class, planned.options
+    _logger(planned)
+    _callbacks(planned)
+    device.select(options.device, algorithm.work(planned.config, planned.task))
+    if algorithm.epoch is Algorithm.epoch:
+        for name in ("log_every", "eval_every", "checkpoint_every"):
+            if getattr(options, name).unit == "epoch":
+                raise UsageError(
+                    f"{flag(name)} {getattr(options, name)}: {planned.method.name} has no epochs",
+                    f"Write {algorithm.unit}, or like 5% or 30s.",
+                )
+
+
 # --- starting and resuming ------------------------------------------------------------------------
 
 
@@ -226,8 +244,7 @@ def start(planned: Plan, watch: Watch | None = None) -> tuple[RunFolder, Status]
         _same_run(folder, planned)
         if options.resume == "must" or checkpoint.steps(folder.checkpoints):
             return resume(folder, {n: getattr(options, n) for n in HOW if n in planned.sources}, watch=watch)
-        with folder.held():  # it was killed before its first checkpoint
-            return folder, _train(planned, folder, None, watch)
+        return _afresh(planned, folder, watch)  # it was killed before its first checkpoint
     if options.resume == "must":
         raise CheckpointError(f"--resume must: there is no run in {options.run_dir}")
     info = _info(planned)
@@ -236,7 +253,13 @@ def start(planned: Plan, watch: Watch | None = None) -> tuple[RunFolder, Status]
     else:
         parent = options.runs_dir / planned.task.slug / planned.method.name
         folder = RunFolder.create(parent, runfolder.run_name(options.seed, planned.given, options.name), info)
+    return _afresh(planned, folder, watch)
+
+
+def _afresh(planned: Plan, folder: RunFolder, watch: Watch | None) -> tuple[RunFolder, Status]:
+    """Train from the start. run.json comes first, so that a kill at any moment leaves what `--resume auto` takes."""
     with folder.held():
+        folder.update(**_info(planned))
         folder.write(folder.config_file, write_toml(planned.sections()))
         return folder, _train(planned, folder, None, watch)
 
@@ -257,12 +280,13 @@ def resume(
         watch: makes the callbacks that show progress.
     """
     planned = reopen(folder, changes)
+    _check_how(planned)
     with folder.held():
-        if extend is not None:
-            planned = _extended(planned, folder, extend)
-        elif folder.info["status"] == "finished":
+        if extend is None and folder.info["status"] == "finished":
             return folder, Status("finished", str(folder.info["reason"]))
         found, state = _newest_sound(folder)
+        if extend is not None:
+            planned = _extended(planned, folder, extend)
         status = _train(planned, folder, (found, state), watch)
     return folder, status
 
@@ -322,6 +346,7 @@ def _newest_sound(folder: RunFolder) -> tuple[Path, State]:
         CheckpointError: if there is none.
     """
     damaged: list[str] = []
+    checkpoint.recover(folder.checkpoints)
     for step in checkpoint.steps(folder.checkpoints):
         path = folder.checkpoints / checkpoint.name_of(step)
         try:
@@ -342,7 +367,7 @@ def check_note(path: Path, folder: RunFolder) -> None:
     expected = _note(folder.info)
     if note.get("method") != expected["method"]:
         raise CheckpointError(f"the checkpoint {path} is of {note.get('method')}, the run is of {expected['method']}")
-    theirs, ours = note.get("config", {}), expected["config"]
+    theirs, ours = ({**n.get("config", {}), **n.get("task_config", {})} for n in (note, expected))
     differing = [n for n in ours if theirs.get(n) != ours[n] and n not in {"timesteps", "epochs"}]
     if differing or note.get("task") != expected["task"] or note.get("seed") != expected["seed"]:
         what = ", ".join(f"{n} {theirs.get(n)} instead of {ours[n]}" for n in differing[:3]) or "task or seed"
@@ -420,6 +445,7 @@ def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, w
         resumed_at = _load(trainer, *found) if found else None
         logger.open(folder, resumed_at=resumed_at)
         status = trainer.run()
+        _conclude(folder, status, trainer, saver, logger)
     except BaseException as error:
         status = Status("failed", str(error).split("\n")[0] or type(error).__name__)
         if isinstance(error, KeyboardInterrupt):
@@ -429,25 +455,26 @@ def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, w
         if (named := _named(error, trainer, folder)) is not error:
             raise named from error
         raise
-    _conclude(folder, status, trainer, saver, logger)
     return status
 
 
 def _conclude(
     folder: RunFolder, status: Status, trainer: Trainer | None, saver: Checkpoint | None, logger: Logger
 ) -> None:
-    """Close the logger and write down how the run ended."""
-    logger.close(status.state)
+    """Close the logger and write down how the run ended, also if closing fails."""
     totals = {"steps": trainer.count, "seconds": round(trainer.seconds, 3)} if trainer else {}
     best = {"step": saver.best_step, "value": saver.best} if saver and saver.best is not None else None
-    folder.update(
-        status=status.state,
-        reason=status.reason,
-        ended=runfolder.now(),
-        totals=totals,
-        best=best,
-        metrics={name: value if math.isfinite(value) else None for name, value in logger.latest.items()},
-    )
+    try:
+        logger.close(status.state)
+    finally:
+        folder.update(
+            status=status.state,
+            reason=status.reason,
+            ended=runfolder.now(),
+            totals=totals,
+            best=best,
+            metrics={name: value if math.isfinite(value) else None for name, value in logger.latest.items()},
+        )
 
 
 def _load(trainer: Trainer, path: Path, state: State) -> int:
@@ -496,10 +523,16 @@ def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
     )
 
 
+_DISK = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What a full, broken or read-only disk says."""
+
+
 def _named(error: BaseException, trainer: Trainer | None, folder: RunFolder) -> BaseException:
     """Return an error with the step it came at, and what is left to go on from."""
     if device.is_out_of_memory(error):
         error = device.explain_out_of_memory(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        error = RunFailed(f"cannot write to {folder.path}: {error.strerror}", "Mend that, then `rllab resume` it.")
     if not isinstance(error, RunFailed) or trainer is None:
         return error
     at = "" if " at step " in error.message else f" (at step {trainer.count})"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_PATTERN = re.compile(r"\s*(?P<number>\d+(?:_\d+)*(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>%|s|m|h|epochs?|)\s*", re.IGNORECASE)
+_PATTERN = re.compile(r"\s*(?P<number>\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*(?P<unit>%|s|m|h|epochs?|)\s*", re.IGNORECASE)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 

@@ -169,15 +169,16 @@ class Logger:
                 counts, values = columns.setdefault(name, ([], []))
                 counts.append(count)
                 values.append(value)
-        error: NonFinite | None = None
+        first: tuple[int, NonFinite] | None = None
         for name, (counts, values) in columns.items():
             numbers = _to_floats(values)
             self._fold_column(name, numbers)
-            if "loss" in name and not math.isfinite(sum(numbers)) and error is None:
-                first = next(i for i, number in enumerate(numbers) if not math.isfinite(number))
-                error = NonFinite(f"{name} became {numbers[first]} at step {counts[first]}")
-        if error is not None:
-            raise error
+            if "loss" in name and not all(map(math.isfinite, numbers)):
+                at = next(i for i, number in enumerate(numbers) if not math.isfinite(number))
+                if first is None or counts[at] < first[0]:
+                    first = counts[at], NonFinite(f"{name} became {numbers[at]} at step {counts[at]}")
+        if first is not None:
+            raise first[1]
 
     def _fold_column(self, name: str, numbers: list[float]) -> None:
         total, number = self._folded.get(name, (0.0, 0.0))
@@ -266,23 +267,27 @@ class TensorBoardWriter(Writer):
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
+        self._last_step = -1
 
     def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
         from torch.utils.tensorboard import SummaryWriter
 
-        # a resumed run hides what the killed one wrote after its last checkpoint
-        purge = None if resumed_at is None else resumed_at + 1
+        # hide what a killed process wrote after its last checkpoint, or before its first
+        earlier = any(folder.path.glob("events.out.tfevents.*"))
+        purge = self._last_step + 1 if earlier else None
         self._writer = SummaryWriter(str(folder.path), purge_step=purge)
         self._add_hyperparameters(folder)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
         assert self._writer is not None
+        self._last_step = max(self._last_step, step)
         for name, value in metrics.items():
             if name != "time":
                 self._writer.add_scalar(name, value, step)
 
     def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
         assert self._writer is not None
+        self._last_step = max(self._last_step, step)
         if isinstance(item, str):
             self._writer.add_text(name, item, step)
         else:
@@ -299,6 +304,12 @@ class TensorBoardWriter(Writer):
             return
         self._add_summary(_session_end(status))
         self._writer.close()
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._last_step = state.get("last_step", -1)
 
     def _add_hyperparameters(self, folder: RunFolder) -> None:
         """Write the HPARAMS summaries into the run's own file; `SummaryWriter.add_hparams` makes a run of its own."""

@@ -100,7 +100,7 @@ class RunFolder:
         """
         with _writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != ".lock" for entry in path.iterdir()):
+            if any(not entry.name.startswith(".") for entry in path.iterdir()):  # .lock, or half a run.json
                 what = "holds a run already" if (path / "run.json").exists() else "is not empty"
                 raise UsageError(
                     f"the folder {path} {what}",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, NonNegativeInt, PositiveInt
 
 from rllab.conditions import Condition
 from rllab.config import Config
@@ -23,6 +24,12 @@ def _is_time(interval: Interval) -> Interval:
     return interval
 
 
+def _is_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("there is no such device; it is auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
 Duration = Annotated[Interval, BeforeValidator(_as_time), AfterValidator(_is_time)]
 
 
@@ -32,7 +39,7 @@ class RunOptions(Config):
     seed: NonNegativeInt = 0
     """Every random number of the run comes from this."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: Annotated[str, AfterValidator(_is_device)] = "auto"
     """auto, cpu, cuda, cuda:N or mps; auto takes what is fastest and says why."""
 
     deterministic: bool = False

@@ -72,7 +72,9 @@ class Streams:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Bring the generators back, in place for those already handed out."""
+        """Bring the generators back, in place for those already handed out; later ones are forgotten."""
+        self._numpy = {name: made for name, made in self._numpy.items() if name in state["numpy"]}
+        self._torch = {name: made for name, made in self._torch.items() if name in state["torch"]}
         for name, saved in state["numpy"].items():
             set_generator_state(self.numpy(name), saved)
         for name, saved in state["torch"].items():

@@ -12,7 +12,8 @@ What is found on the object decides how it is kept:
 | random generators of Python, NumPy and torch | their state |
 | objects with `state_dict()` and `load_state_dict()` (optimisers, replay buffers, environments) | their state dict |
 | a Gymnasium space | the state of its random generator |
-| functions, classes, devices, dtypes, paths, enums, frozen configs | nothing: they do not change |
+| a member of an enum | its name |
+| functions, classes, devices, dtypes, paths, frozen configs | nothing: they do not change |
 
 Anything else is an error that names the attribute, so that nothing is lost unnoticed.
 """
@@ -70,6 +71,9 @@ _CONSTANTS = (
 )
 
 
+_IN_SETS = (type(None), bool, int, float, complex, str, bytes, np.generic, tuple, frozenset)
+
+
 # --- single values --------------------------------------------------------------------------------
 
 
@@ -80,11 +84,13 @@ def capture(value: object, path: str = "value") -> Any:
         UncapturedState: for a value that the table above does not have; the message names `path`.
     """
     match value:
+        case enum.Flag():
+            return ObjectState(enum=value.value)
         case enum.Enum():
-            return None
+            return ObjectState(enum=value.name)
         case None | bool() | int() | float() | complex() | str() | bytes() | np.generic() | np.ndarray():
-            if isinstance(value, np.ndarray) and value.dtype.hasobject:
-                raise UncapturedState(f"{path} is an array of Python objects")
+            if isinstance(value, np.ndarray) and value.dtype.kind in "OV":
+                raise UncapturedState(f"{path} is an array of Python objects or records")
             return value
         case nn.Module():
             return None  # its weights are collected by name, see `weights`
@@ -99,7 +105,10 @@ def capture(value: object, path: str = "value") -> Any:
         case deque():
             return deque((capture(item, f"{path}[{i}]") for i, item in enumerate(value)), value.maxlen)
         case set() | frozenset():
-            return type(value)(capture(item, f"an item of {path}") for item in value)
+            for item in value:
+                if not isinstance(item, _IN_SETS) or isinstance(item, enum.Enum):
+                    raise UncapturedState(f"{path} is a set with a {type(item).__qualname__}; make it a list or a dict")
+            return type(value)(value)
     if is_generator(value):
         return ObjectState(generator=generator_state(value))
     if isinstance(value, gymnasium.Space):
@@ -155,8 +164,20 @@ def restore(current: Any, state: Any, path: str = "value") -> Any:
         return current
     if isinstance(state, Tensor) and isinstance(current, Tensor):
         return state.to(current.device).clone()
-    if isinstance(state, Tensor | np.ndarray):
-        return state.clone() if isinstance(state, Tensor) else state.copy()
+    match state:
+        case Tensor():
+            return state.clone()
+        case np.ndarray():
+            return state.copy()
+        # into a new container, so that nothing is shared with the state, and no object in it is passed over
+        case dict():
+            return restore({}, state, path)
+        case list():
+            return restore([], state, path)
+        case deque():
+            return restore(deque(maxlen=state.maxlen), state, path)
+        case tuple():
+            return restore((), state, path)
     return state
 
 
@@ -166,6 +187,9 @@ def _restore_items(current: Iterable[Any], state: Iterable[Any], path: str) -> l
 
 
 def _restore_object(current: Any, state: ObjectState, path: str) -> Any:
+    if isinstance(current, enum.Enum):
+        kind = type(current)
+        return kind(state["enum"]) if isinstance(current, enum.Flag) else kind[state["enum"]]
     if is_generator(current):
         set_generator_state(current, state["generator"])
     elif isinstance(current, gymnasium.Space):
@@ -252,7 +276,7 @@ def _inner_spaces(space: gymnasium.Space[Any]) -> list[gymnasium.Space[Any]]:
 
 
 def modules(owner: object) -> dict[str, nn.Module]:
-    """Return every `nn.Module` among the attributes of `owner`, also inside lists, tuples and dicts, by name."""
+    """Return every `nn.Module` among the attributes of `owner`, also inside lists, deques and dicts, by name."""
     return dict(_find_modules(vars(owner)))
 
 
@@ -262,7 +286,7 @@ def _find_modules(container: Any, prefix: str = "") -> Iterator[tuple[str, nn.Mo
         name = f"{prefix}{key}"
         if isinstance(value, nn.Module):
             yield name, value
-        elif type(value) in (list, tuple, dict):
+        elif isinstance(value, list | tuple | deque | dict):
             yield from _find_modules(value, f"{name}.")
 
 

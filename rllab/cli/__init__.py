@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import traceback
 from importlib import import_module
 from typing import NoReturn
@@ -99,6 +100,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with DESIGN's exit codes."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _show_warnings()
+    hook, threading.excepthook = threading.excepthook, _explain_thread
     try:
         code = cli.main(arguments, prog_name="rllab", standalone_mode=False)
         sys.stdout.flush()
@@ -107,6 +109,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = 1
     except BaseException as error:  # noqa: BLE001 - every error ends here, as one or two lines
         code = _explain(error, debug="--debug" in arguments)
+    finally:
+        threading.excepthook = hook
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -118,8 +122,13 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         case SystemExit() | click.exceptions.Exit():
             code = error.code if isinstance(error, SystemExit) else error.exit_code
             return code if isinstance(code, int) else 0 if code is None else 1
-        case click.ClickException():
+        case click.exceptions.NoArgsIsHelpError():
             error.show()
+            return error.exit_code
+        case click.ClickException():
+            click.echo(f"Error: {error.format_message()}", err=True)
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                click.echo(f"`{error.ctx.command_path} --help` shows what there is.", err=True)
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
             click.echo("Interrupted.", err=True)
@@ -132,6 +141,12 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         err=True,
     )
     return 1
+
+
+def _explain_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Say in one line what ended a thread, such as TensorBoard's; whoever waits for it raises the error as well."""
+    if arguments.exc_value is not None:
+        click.echo(f"Note: in the background: {_in_one_line(arguments.exc_value)}", err=True)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import click
 from rllab import experiment
 from rllab.cli.progress import Display
 from rllab.conditions import Condition
-from rllab.config import write_toml
+from rllab.config import plain, write_toml
 from rllab.errors import EXIT_DONE, EXIT_STOPPED, ThresholdMissed
 from rllab.experiment import Method, Plan
 from rllab.options import SectionedCommand, SectionedOption, given, options_of
@@ -106,9 +106,13 @@ def conclude(
 
 def print_plan(planned: Plan, *, as_json: bool) -> None:
     """Print every value of a plan and the source of each."""
+    sections = planned.sections()
+    shown = {name for _, values in sections for name in values}
+    here = {name: value for name, value in plain(planned.options).items() if name not in shown}
+    sources = {"method": "command line", "task": "command line", **planned.sources}
     rows = [
-        (section, name, value, planned.sources.get(name, "default"))
-        for section, values in planned.sections()
+        (section, name, value, sources.get(name, "default"))
+        for section, values in [*sections, ("Where and how long it is run this time", here)]
         for name, value in values.items()
     ]
     if as_json:

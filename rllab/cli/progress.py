@@ -51,7 +51,8 @@ class Display:
         console.print(f"{planned.method.name} on {planned.task.name}, seed {planned.options.seed}{used}", style="bold")
         placed = folder.info.get("device")
         if placed:
-            console.print(f"device {placed['name']}, threads {placed['threads']}: {placed['reason']}", style="dim")
+            text = f"device {placed['name']}, threads {placed['threads']}: {placed['reason']}"
+            console.print(text, style="dim", soft_wrap=not console.is_terminal)
         console.print(f"{folder.path}", style="dim", soft_wrap=True)
         if not self.live:
             return []
