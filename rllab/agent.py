@@ -12,7 +12,8 @@ from pydantic import PositiveInt
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
 from rllab.config import Config
-from rllab.environments import EnvironmentTask, Episode, VectorEnv, evaluate_episodes
+from rllab.environments import EnvironmentTask
+from rllab.vectorenv import Episode, VectorEnv, evaluate_episodes
 
 MAX_EVALUATION_ENVS = 10
 """Parallel environments of an evaluation, at most; each plays its share of the episodes."""

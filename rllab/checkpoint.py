@@ -221,20 +221,20 @@ def verify(path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        files: dict[str, dict[str, Any]] = manifest["files"]
+        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path.name} in {path.parent}") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"the checkpoint {path} is damaged: its manifest cannot be read") from None
-    for name, expected in files.items():
+    for name, (size, checksum) in files.items():
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"the checkpoint {path} is damaged: {name} is missing")
-        if file.stat().st_size != expected["bytes"]:
+        if file.stat().st_size != size:
             raise CheckpointError(
-                f"the checkpoint {path} is damaged: {name} has {file.stat().st_size} bytes, not {expected['bytes']}"
+                f"the checkpoint {path} is damaged: {name} has {file.stat().st_size} bytes, not {size}"
             )
-        if _sha256(file) != expected["sha256"]:
+        if _sha256(file) != checksum:
             raise CheckpointError(f"the checkpoint {path} is damaged: the checksum of {name} is wrong")
     return dict(manifest)
 

@@ -12,7 +12,7 @@ import tomllib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -136,16 +136,18 @@ def is_several(field: FieldInfo) -> bool:
 
 def from_text(field: FieldInfo, value: Any) -> Any:
     """Return text, or several texts, as the raw value of a field; what is no text is returned unchanged."""
+    kinds = alternatives(field)
+    if types.NoneType in kinds and value in ("none", ("none",), ["none"]):
+        return None
     if is_several(field):
         texts = (value,) if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             return value
-        if dict in [get_origin(kind) or kind for kind in alternatives(field)]:
+        if dict in [get_origin(kind) or kind for kind in kinds]:
             return {} if list(texts) == ["none"] else texts
         return [part.strip() for text in texts for part in text.split(",") if part.strip() not in {"", "none"}]
-    if value == "none" and types.NoneType in alternatives(field):
-        return None
-    return value
+    literals = [literal for kind in kinds if get_origin(kind) is Literal for literal in get_args(kind)]
+    return next((literal for literal in literals if str(literal) == value), value)
 
 
 # --- text and TOML --------------------------------------------------------------------------------

@@ -352,6 +352,8 @@ def apply(choice: Choice, deterministic: bool = False) -> torch.device:
     import torch
 
     torch.set_num_threads(choice.threads)
+    # the moments of Adam decay for ever where a unit is dead, and CPUs compute slowly with what is nearly zero
+    torch.set_flush_denormal(True)
     reduced = choice.precision != "float32"
     torch.set_float32_matmul_precision("high" if reduced else "highest")
     torch.backends.cudnn.allow_tf32 = reduced

@@ -1,7 +1,7 @@
-"""Environments: from an id, a seed and a count to one vector environment with one meaning.
+"""Environments to train on: from the id that a user wrote to something that makes environments.
 
-In: a Gymnasium id, `module:Id`, or the name of a plugin (entry-point group `rllab.envs`). Out: a `VectorEnv`
-that gives true final observations and no row that is not a real step, and whose state a checkpoint can hold.
+In: a Gymnasium id, `module:Id`, or the name of a plugin (entry-point group `rllab.envs`), and options. Out: an
+`EnvironmentTask` that knows the spaces and makes a `VectorEnv` of any size, or an error that says what to do.
 """
 
 from __future__ import annotations
@@ -11,42 +11,29 @@ import importlib
 import inspect
 import json
 import logging
-import math
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, metadata
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
+from importlib.metadata import metadata
+from typing import Any, ClassVar, NoReturn, Self
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium.envs import registration
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-from gymnasium.vector.utils import create_empty_array
-from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, NormalizeReward, TimeLimit
+from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, NormalizeReward
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
-from rllab import envstate
+from rllab import plugins
 from rllab.config import Config
-from rllab.envstate import Strategy
-from rllab.errors import PluginError, RunFailed, UnknownName, UsageError, did_you_mean
-from rllab.seeding import preserved_globals
-from rllab.state import State, UncapturedState
+from rllab.envstate import Env
+from rllab.errors import PluginError, UnknownName, UsageError, did_you_mean, one_line
 from rllab.task import Task
-
-Env: TypeAlias = gymnasium.Env[Any, Any]
-Array: TypeAlias = npt.NDArray[Any]
+from rllab.vectorenv import VectorEnv
 
 PLUGIN_GROUP = "rllab.envs"
-_FAMILIES = {
-    "ALE/": ("ale_py", "atari"),
-    "MiniGrid-": ("minigrid", "minigrid"),
-    "BabyAI-": ("minigrid", "minigrid"),
-}
-"""Ids that a package registers when it is imported: how they begin, the package, the extra that brings it."""
+_FAMILIES = {"ALE/": "ale-py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+"""Ids that a package registers when it is imported: how they begin, and the package."""
 
 logger = logging.getLogger("rllab")
 
@@ -115,9 +102,9 @@ class EnvironmentTask(Task):
             logger.warning("%s: %s", name, line)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
-        limits = [layer._max_episode_steps for layer in _layers(env) if isinstance(layer, TimeLimit)]
-        self.max_episode_steps: int | None = min(limits, default=None)
-        for layer in _layers(env):
+        self.max_episode_steps = config.max_episode_steps or self.spec.max_episode_steps
+        layer = env
+        while isinstance(layer, gymnasium.Wrapper):
             if isinstance(layer, NormalizeObservation | NormalizeReward):
                 logger.warning(
                     "%s has the wrapper %s, whose statistics evaluation environments do not share: "
@@ -125,6 +112,7 @@ class EnvironmentTask(Task):
                     name,
                     type(layer).__name__,
                 )
+            layer = layer.env
         env.close()
 
     @classmethod
@@ -151,7 +139,7 @@ class EnvironmentTask(Task):
     @classmethod
     def names(cls) -> list[str]:
         """Return the names of the plugins; what Gymnasium has is not known without importing it."""
-        return _plugin_names()
+        return plugins.names(PLUGIN_GROUP)
 
     def make(self, num_envs: int, seeds: np.random.SeedSequence, *, keep_state: bool = True) -> VectorEnv:
         """Return a vector of environments, each with a random stream of its own.
@@ -185,25 +173,29 @@ class EnvironmentTask(Task):
                     env = FrameStackObservation(env, self.config.frame_stack)
             except Exception as error:  # noqa: BLE001 - a constructor may raise anything
                 self._refuse(error)
-        said = [_line(item.message) for item in caught if _is_for_users(item)]
+        said = [one_line(str(item.message).replace("WARN: ", "")) for item in caught if _is_for_users(item)]
         return env, list(dict.fromkeys(said))
 
     def _refuse(self, error: Exception) -> NoReturn:
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
-            wanted = re.search(r"gymnasium\[([\w-]+)\]", str(error))
-            hint = f'Install it: pip install "{_requirement(wanted[1])}"' if wanted else None
-            cause = _line(error) if hint is None else _line(error).partition(", ")[0]
-            raise PluginError(f"{self.name} needs a package that is missing: {cause}", hint) from error
+            cause, wanted = one_line(error), re.search(r"gymnasium\[([\w-]+)\]", str(error))
+            if wanted is None:
+                raise PluginError(f"{self.name} needs a package that is missing: {cause}") from error
+            brings = "rllab" if wanted[1] in (metadata("rllab").get_all("Provides-Extra") or ()) else "gymnasium"
+            raise PluginError(
+                f"{self.name} needs a package that is missing: {cause.partition(', ')[0]}",
+                f'Install it: pip install "{brings}[{wanted[1]}]"',
+            ) from error
         given = self.config.env_kwarg
         origin = error.__cause__ if isinstance(error.__cause__, TypeError) else error
         if not given:
-            raise PluginError(f"{self.name} cannot be made: {type(origin).__name__}: {_line(origin)}") from error
+            raise PluginError(f"{self.name} cannot be made: {type(origin).__name__}: {one_line(origin)}") from error
         accepted = _parameters(self.spec)
         wrong = [key for key in given if accepted and key not in accepted]
         near = did_you_mean(wrong[0], accepted) if wrong else None
         takes = f"It takes {', '.join(accepted)}." if accepted else None
         raise UsageError(
-            f"{self.name} cannot be made with --env-kwarg {' '.join(wrong or given)}: {_line(origin)}",
+            f"{self.name} cannot be made with --env-kwarg {' '.join(wrong or given)}: {one_line(origin)}",
             " ".join(filter(None, [near, takes])) or None,
         ) from error
 
@@ -216,20 +208,20 @@ def _find(target: str) -> registration.EnvSpec:
         PluginError: if the module or plugin that should have it cannot be imported.
     """
     plugin = target.partition("@")[0]
-    if plugin in _plugin_names():
+    if plugin in plugins.names(PLUGIN_GROUP):
         if target in gymnasium.registry:
             hint = f"Say gymnasium:{target} for Gymnasium's, or {target}@DISTRIBUTION for the plugin's."
             raise PluginError(f"Gymnasium and a plugin both have an environment called {target!r}", hint)
-        from rllab import plugins
-
         made: Any = plugins.load(PLUGIN_GROUP, target)
         return registration.EnvSpec(plugin, entry_point=made)
     module, _, name = target.rpartition(":")
     if module:
-        _import(module, target)
-    for start, (package, extra) in _FAMILIES.items():
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.insert(0, os.getcwd())  # as `python -m` would
+        _import(module, target, f"It must be installed, or lie in the working folder {os.getcwd()}.")
+    for start, package in _FAMILIES.items():
         if name.startswith(start) and name not in gymnasium.registry:
-            _import_family(name, package, extra)
+            _import(package.replace("-", "_"), target, f"Install it: pip install {package}")
     if name in gymnasium.registry:
         return _up_to_date(target, gymnasium.registry[name])
     try:
@@ -244,7 +236,7 @@ def _find(target: str) -> registration.EnvSpec:
         return spec
     if versions:
         raise UnknownName(EnvironmentTask.kind, target, (), f"There is {' and '.join(versions)}.")
-    raise UnknownName(EnvironmentTask.kind, target, [*gymnasium.registry, *_plugin_names()])
+    raise UnknownName(EnvironmentTask.kind, target, [*gymnasium.registry, *plugins.names(PLUGIN_GROUP)])
 
 
 def _up_to_date(target: str, spec: registration.EnvSpec) -> registration.EnvSpec:
@@ -255,37 +247,15 @@ def _up_to_date(target: str, spec: registration.EnvSpec) -> registration.EnvSpec
     return spec
 
 
-def _import(module: str, target: str) -> None:
-    """Import a module that registers environments, also from the working folder, as `python -m` would."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def _import(module: str, target: str, hint: str) -> None:
+    """Import a module that registers environments."""
     try:
         importlib.import_module(module)
     except Exception as error:
-        hint = f"It must be installed, or lie in the working folder {os.getcwd()}."
         raise PluginError(
-            f"cannot import the module {module!r} of {target!r}: {type(error).__name__}: {_line(error)}",
+            f"cannot import the module {module!r} of {target!r}: {type(error).__name__}: {one_line(error)}",
             hint if isinstance(error, ModuleNotFoundError) else None,
         ) from error
-
-
-def _import_family(name: str, package: str, extra: str) -> None:
-    try:
-        gymnasium.register_envs(importlib.import_module(package))
-    except ImportError as error:
-        hint = f'Install it: pip install "{_requirement(extra, package)}"'
-        raise PluginError(f"{name} needs the package {package}: {_line(error)}", hint) from error
-
-
-def _requirement(extra: str, package: str | None = None) -> str:
-    """Return what to install for an extra: our own if there is one, else the package itself."""
-    try:
-        ours = metadata("rllab").get_all("Provides-Extra") or []
-    except PackageNotFoundError:
-        ours = [extra]
-    if extra in ours:
-        return f"rllab[{extra}]"
-    return package.replace("_", "-") if package else f"gymnasium[{extra}]"
 
 
 def _parameters(spec: registration.EnvSpec) -> list[str]:
@@ -296,394 +266,9 @@ def _parameters(spec: registration.EnvSpec) -> list[str]:
         parameters = inspect.signature(creator).parameters.values()
     except (ImportError, AttributeError, TypeError, ValueError):
         return []
-    return [parameter.name for parameter in parameters if parameter.kind not in {2, 4}]
-
-
-def _plugin_names() -> list[str]:
-    from rllab import plugins
-
-    return plugins.names(PLUGIN_GROUP)
-
-
-def _layers(env: Env) -> Iterator[Env]:
-    """Go through an environment's wrappers from the outside in, and end with the environment itself."""
-    while isinstance(env, gymnasium.Wrapper):
-        yield env
-        env = env.env
-    yield env
+    return [item.name for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
 
 
 def _is_for_users(warning: warnings.WarningMessage) -> bool:
     """Whether it is more than a word between the authors of libraries."""
     return "WARN: " in str(warning.message) or not issubclass(warning.category, DeprecationWarning)
-
-
-def _line(error: BaseException | str) -> str:
-    """Return the first line of a message, without colours."""
-    text = re.sub(r"\x1b\[\d+m|WARN: ", "", str(error)).strip()
-    return (text or type(error).__name__).partition("\n")[0]
-
-
-# --- stepping -------------------------------------------------------------------------------------
-
-
-class Episode(NamedTuple):
-    """An episode that has ended: the sum of its raw rewards, and its number of steps."""
-
-    return_: float
-    length: int
-
-
-class Transition(NamedTuple):
-    """What one step of each environment led to; every row is a real step.
-
-    Attributes:
-        next_observations: (num_envs, *shape), the final one where an episode ended.
-        rewards: (num_envs,) float32, as the environment gave them.
-        terminated: (num_envs,) bool; no value lies beyond.
-        truncated: (num_envs,) bool; cut off by a limit, and not terminated.
-        episodes: those that ended at this step, in the order of their rows.
-    """
-
-    next_observations: Array
-    rewards: npt.NDArray[np.float32]
-    terminated: npt.NDArray[np.bool_]
-    truncated: npt.NDArray[np.bool_]
-    episodes: list[Episode]
-
-
-class VectorEnv:
-    """Several environments, stepped one after the other; one that ends is reset at once.
-
-    Observations of Box, Discrete, MultiDiscrete and MultiBinary spaces are arrays of the space's dtype; those
-    of Dict and Tuple spaces are dicts and tuples of such. No array is written to after it was handed out.
-
-    Attributes:
-        num_envs: how many environments.
-        observation_space: of one environment.
-        action_space: of one environment.
-        observations: (num_envs, *shape), what to act on next; there after the first `reset`.
-        restarted: episodes that had to begin again when a state was loaded, as theirs could not be kept.
-        strategy: how states are kept (see `rllab.envstate`), or None.
-    """
-
-    observations: Array
-
-    def __init__(
-        self, task: EnvironmentTask, num_envs: int, seeds: np.random.SeedSequence, *, keep_state: bool = True
-    ) -> None:
-        self.num_envs = num_envs
-        self.observation_space = task.observation_space
-        self.action_space = task.action_space
-        self.restarted = 0
-        self.strategy: Strategy | None = None
-        self._task = task
-        self._keep_state = keep_state
-        self._seeds = [[int(word) for word in child.generate_state(2)] for child in seeds.spawn(num_envs)]
-        self._envs: list[Env] = []
-        self._steps: list[Callable[[Any], tuple[Any, Any, bool, bool, dict[str, Any]]]] = []
-        self._returns = [0.0] * num_envs
-        self._lengths = [0] * num_envs
-        self._total = 0
-        self._all = range(num_envs)
-        self._is_array = isinstance(self.observation_space, Box | Discrete | MultiDiscrete | MultiBinary)
-        self._is_float = isinstance(self.observation_space, Box) and self.observation_space.dtype.kind == "f"
-        self._shape: tuple[int, ...] = self.observation_space.shape or ()
-        self._dtype = self.observation_space.dtype
-        self._is_discrete = isinstance(self.action_space, Discrete)
-        self._action_dtype = self.action_space.dtype
-        if not _can_batch(self.observation_space):
-            raise UsageError(f"{task.name} has observations that make no batch: {self.observation_space}")
-
-    @property
-    def starts(self) -> npt.NDArray[np.bool_]:
-        """Return where `observations` are the first of an episode: (num_envs,) bool."""
-        return np.array([length == 0 for length in self._lengths])
-
-    def reset(self) -> Array:
-        """Begin new episodes everywhere; the first call seeds each environment.
-
-        Returns:
-            The observations: (num_envs, *shape).
-
-        Raises:
-            RunFailed: if an environment raises.
-        """
-        first = not self._envs
-        if first:
-            if self._keep_state:
-                self.strategy = envstate.choose(self._task.make_one, self._seeds[0][0])
-            self._open()
-        observations: Array = self._empty(self.num_envs)
-        for i in self._all:
-            _put(observations, i, self._reset(i, self._seeds[i][0] if first else None))
-        self.observations = observations
-        return observations
-
-    def step(self, actions: Any, active: Sequence[int] | None = None) -> Transition:
-        """Step the environments.
-
-        Args:
-            actions: (num_envs, ...), in the environment's own terms.
-            active: which environments to step, or None for all; the rows of the result are theirs alone.
-
-        Raises:
-            RunFailed: if an environment raises, or gives a reward or an observation that is not finite.
-        """
-        indices = self._all if active is None else active
-        given = self._rows(actions)
-        count = len(indices)
-        batch: Any = self._empty(count)
-        rewards: list[float] = []
-        terminated: list[bool] = []
-        truncated: list[bool] = []
-        episodes: list[Episode] = []
-        begun: list[int] = []
-        returns, lengths = self._returns, self._lengths
-        for row, i in enumerate(indices):
-            try:
-                observation, reward, ended, cut, _ = self._steps[i](given[i])
-                if self._is_array:
-                    batch[row] = observation
-                else:
-                    _put(batch, row, observation)
-                reward = float(reward)
-            except Exception as error:
-                raise self._failure(error, self._where(i, lengths[i] + 1)) from error
-            returns[i] += reward
-            lengths[i] += 1
-            ended = bool(ended)
-            cut = bool(cut) and not ended
-            rewards.append(reward)
-            terminated.append(ended)
-            truncated.append(cut)
-            if ended or cut:
-                episodes.append(Episode(returns[i], lengths[i]))
-                begun.append(i)
-        if not math.isfinite(sum(rewards)) or (self._is_float and not math.isfinite(np.vdot(batch, batch))):
-            self._check_finite(batch, rewards, indices)
-        self._total += count
-        if active is None and not begun:
-            self.observations = batch
-        else:
-            self._continue(batch, begun, active)
-        return Transition(
-            batch,
-            np.array(rewards, np.float32),
-            np.array(terminated, bool),
-            np.array(truncated, bool),
-            episodes,
-        )
-
-    def close(self) -> None:
-        """Close the environments; `reset` makes new ones, with the same seeds."""
-        envs, self._envs, self._steps = self._envs, [], []
-        for env in envs:
-            try:
-                env.close()
-            except Exception as error:  # noqa: BLE001 - what was trained is not lost to a window that will not close
-                logger.warning("%s: closing it raised %s: %s", self._task.name, type(error).__name__, _line(error))
-
-    def state_dict(self) -> State:
-        """Return the state of all environments: plain data and arrays.
-
-        Raises:
-            UncapturedState: if they were made with `keep_state=False`.
-        """
-        if not self._keep_state:
-            raise UncapturedState("these environments were made with keep_state=False")
-        if self.strategy is None or not self._envs:
-            return {"strategy": None}
-        return {
-            "strategy": self.strategy.name,
-            "environments": [self.strategy.capture(env) for env in self._envs],
-            "observations": _copy(self.observations),
-            "returns": list(self._returns),
-            "lengths": list(self._lengths),
-            "total": self._total,
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Go on where `state` was taken; `restarted` says how many episodes have to begin again.
-
-        The environments are made anew. No global generator moves.
-
-        Raises:
-            UncapturedState: if the state is of another number of environments.
-        """
-        self.close()
-        self.restarted = 0
-        if state["strategy"] is None:
-            return
-        if len(state["environments"]) != self.num_envs:
-            raise UncapturedState(f"the state is of {len(state['environments'])} environments, not of {self.num_envs}")
-        self.strategy = envstate.STRATEGIES[state["strategy"]]
-        self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
-        self._total = state["total"]
-        observations = _copy(state["observations"])
-        with preserved_globals():
-            self._open()
-            for i, snapshot in enumerate(state["environments"]):
-                if not self._restore(i, snapshot):
-                    _put(observations, i, self._restart(i))
-        self.observations = observations
-
-    def _open(self) -> None:
-        self._envs = []
-        self._steps = []
-        for _, action_seed in self._seeds:
-            env = self._task.make_one()
-            env = self.strategy.wrap(env) if self.strategy else env
-            env.action_space.seed(action_seed)
-            self._envs.append(env)
-            self._steps.append(env.step)
-
-    def _restore(self, i: int, snapshot: State) -> bool:
-        assert self.strategy is not None
-        try:
-            return self.strategy.restore(self._envs[i], snapshot, self._seeds[i][0])
-        except Exception as error:  # noqa: BLE001 - an episode that cannot go on begins again
-            logger.warning("%s: its state could not be set: %s", self._task.name, _line(error))
-            return False
-
-    def _restart(self, i: int) -> Any:
-        """Begin a new episode in a new environment i, other than those it has already had."""
-        assert self.strategy is not None
-        self._envs[i].close()
-        self._envs[i] = self.strategy.wrap(self._task.make_one())
-        seed, action_seed = (
-            int(word) for word in np.random.SeedSequence([*self._seeds[i], self._total]).generate_state(2)
-        )
-        self._envs[i].action_space.seed(action_seed)
-        self._steps[i] = self._envs[i].step
-        self.restarted += 1
-        return self._reset(i, seed)
-
-    def _reset(self, i: int, seed: int | None = None) -> Any:
-        self._returns[i], self._lengths[i] = 0.0, 0
-        try:
-            observation, _ = self._envs[i].reset(seed=seed)
-        except Exception as error:
-            raise self._failure(error, f"environment {i} of {self.num_envs}, at a reset") from error
-        if self._is_array and np.shape(observation) != self._shape:
-            raise RunFailed(
-                f"{self._task.name} gave an observation of shape {np.shape(observation)}; its space says {self._shape}"
-            )
-        return observation
-
-    def _rows(self, actions: Any) -> Any:
-        """Return one action for each environment, as it takes them: Python's own integers for Discrete."""
-        if self._is_discrete:
-            rows = actions.tolist() if isinstance(actions, np.ndarray) else [int(action) for action in actions]
-        else:
-            # a copy, so that no environment can change what its caller has stored
-            rows = actions if self._action_dtype is None else np.array(actions, self._action_dtype)
-        if len(rows) != self.num_envs:
-            raise ValueError(f"{len(rows)} actions for {self.num_envs} environments")
-        return rows
-
-    def _continue(self, batch: Any, begun: list[int], active: Sequence[int] | None) -> None:
-        """Set the observations to act on: those of the step, and the first ones of new episodes."""
-        observations = _copy(batch if active is None else self.observations)
-        if active is not None:
-            for row, i in enumerate(active):
-                _put(observations, i, _row(batch, row))
-        for i in begun:
-            _put(observations, i, self._reset(i))
-        self.observations = observations
-
-    def _empty(self, count: int) -> Any:
-        if self._is_array:
-            return np.empty((count, *self._shape), self._dtype)
-        return create_empty_array(self.observation_space, count, np.empty)
-
-    def _check_finite(self, batch: Any, rewards: list[float], indices: Sequence[int]) -> None:
-        for row, i in enumerate(indices):
-            for what, value in (
-                ("a reward", rewards[row]),
-                ("an observation", batch[row] if self._is_float else 0.0),
-            ):
-                if not np.isfinite(value).all():
-                    where = self._where(i, self._lengths[i])
-                    raise RunFailed(f"{self._task.name} ({where}) gave {what} that is not finite: {value}")
-
-    def _where(self, i: int, step: int) -> str:
-        return f"environment {i} of {self.num_envs}, step {step} of its episode"
-
-    def _failure(self, error: Exception, where: str) -> RunFailed:
-        return RunFailed(f"{self._task.name} ({where}) raised {type(error).__name__}: {_line(error)}")
-
-
-def _can_batch(space: gymnasium.Space[Any]) -> bool:
-    if isinstance(space, Dict | Tuple):
-        parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
-        return all(map(_can_batch, parts))
-    return isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary)
-
-
-def _put(batch: Any, row: int, observation: Any) -> None:
-    """Copy one observation into a row of a batch."""
-    if isinstance(batch, np.ndarray):
-        batch[row] = observation
-    else:
-        for key in batch if isinstance(batch, dict) else range(len(batch)):
-            _put(batch[key], row, observation[key])
-
-
-def _row(batch: Any, row: int) -> Any:
-    if isinstance(batch, dict):
-        return {key: _row(part, row) for key, part in batch.items()}
-    return tuple(_row(part, row) for part in batch) if isinstance(batch, tuple) else batch[row]
-
-
-def _copy(batch: Any) -> Any:
-    return batch.copy() if isinstance(batch, np.ndarray) else copy.deepcopy(batch)
-
-
-# --- evaluation -----------------------------------------------------------------------------------
-
-
-def evaluate_episodes(
-    envs: VectorEnv,
-    act: Callable[[Array, npt.NDArray[np.bool_]], Any],
-    episodes: int,
-    check: Callable[[], None] = lambda: None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Play whole episodes, and measure them by raw rewards.
-
-    Each environment has a fixed share (environment i of n plays the episodes i, i + n, ...): taking the first
-    `episodes` that end would favour short ones. One that has played its share is no longer stepped.
-
-    Args:
-        envs: environments of their own, with seeds of their own; they are reset first.
-        act: takes observations (num_envs, *shape) and where they begin an episode, (num_envs,) bool; returns
-            actions (num_envs, ...).
-        episodes: how many.
-        check: called before each step; may raise to interrupt.
-
-    Returns:
-        Returns (episodes,) and lengths (episodes,), in the order of the episodes.
-
-    Raises:
-        RunFailed: if an environment raises.
-    """
-    returns = np.zeros(episodes)
-    lengths = np.zeros(episodes, np.int64)
-    upcoming = list(range(envs.num_envs))
-    active = upcoming[:episodes]
-    if active:
-        envs.reset()
-    starts = np.ones(envs.num_envs, bool)
-    while active:
-        check()
-        transition = envs.step(act(envs.observations, starts), active)
-        ended = np.flatnonzero(transition.terminated | transition.truncated).tolist()
-        starts = np.zeros(envs.num_envs, bool)
-        finished = [active[row] for row in ended]
-        for i, episode in zip(finished, transition.episodes, strict=True):
-            returns[upcoming[i]], lengths[upcoming[i]] = episode
-            upcoming[i] += envs.num_envs
-            starts[i] = True
-        if finished:
-            active = [i for i in active if upcoming[i] < episodes]
-    return returns, lengths

@@ -7,6 +7,7 @@ line prints `str(error)` and ends with `error.exit_code`; a traceback is shown w
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 EXIT_DONE = 0
@@ -86,3 +87,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     if not near:
         return None
     return f"Did you mean {' or '.join(repr(by_lowercase[match]) for match in near)}?"
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return the first line of a message, without terminal colours; of an empty one, the class of the error."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
+    return (text or type(error).__name__).partition("\n")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_PATTERN = re.compile(r"\s*(?P<number>\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*(?P<unit>%|s|m|h|epochs?|)\s*", re.IGNORECASE)
+_PATTERN = re.compile(
+    r"\s*(?P<number>\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*(?P<unit>%|s|m|h|epochs?|)\s*", re.IGNORECASE
+)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -36,6 +39,8 @@ class Interval:
         if match is None or isinstance(text, bool):
             raise ValueError(f"{text!r} is no interval; write a number of units, or like 5%, 1epoch, 30s, 5m, 2h")
         number, unit = float(match["number"]), match["unit"].lower()
+        if number == math.inf:
+            raise ValueError(f"{text!r} is beyond all bounds; write 0 for never")
         return cls(number, "epoch" if unit.startswith("epoch") else unit)
 
     @property

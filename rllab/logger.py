@@ -267,27 +267,29 @@ class TensorBoardWriter(Writer):
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
-        self._last_step = -1
+        self._last_step: int | None = None
 
     def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
         from torch.utils.tensorboard import SummaryWriter
 
         # hide what a killed process wrote after its last checkpoint, or before its first
         earlier = any(folder.path.glob("events.out.tfevents.*"))
+        if self._last_step is None:  # this writer was not there at the checkpoint
+            self._last_step = -1 if resumed_at is None else resumed_at
         purge = self._last_step + 1 if earlier else None
         self._writer = SummaryWriter(str(folder.path), purge_step=purge)
         self._add_hyperparameters(folder)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
         assert self._writer is not None
-        self._last_step = max(self._last_step, step)
+        self._last_step = step
         for name, value in metrics.items():
             if name != "time":
                 self._writer.add_scalar(name, value, step)
 
     def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
         assert self._writer is not None
-        self._last_step = max(self._last_step, step)
+        self._last_step = step
         if isinstance(item, str):
             self._writer.add_text(name, item, step)
         else:
@@ -309,7 +311,7 @@ class TensorBoardWriter(Writer):
         return {"last_step": self._last_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
-        self._last_step = state.get("last_step", -1)
+        self._last_step = state.get("last_step")
 
     def _add_hyperparameters(self, folder: RunFolder) -> None:
         """Write the HPARAMS summaries into the run's own file; `SummaryWriter.add_hparams` makes a run of its own."""

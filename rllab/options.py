@@ -70,7 +70,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
 
 
 def _option(name: str, field: FieldInfo, section: str) -> click.Option:
-    default = field.get_default(call_default_factory=True)
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
     shared: dict[str, Any] = {
         "section": section,
         "default": None,
@@ -108,7 +108,8 @@ def _metavar(field: FieldInfo) -> str:
         inner = get_args(kind)[0]
         constraints = []
         if hasattr(inner, "__metadata__"):
-            inner, constraints = get_args(inner)[0], list(inner.__metadata__)
+            metadata = [part.metadata if isinstance(part, FieldInfo) else [part] for part in inner.__metadata__]
+            inner, constraints = get_args(inner)[0], [part for parts in metadata for part in parts]
         text = f"{_type_name(inner)},..."
     else:
         text = _type_name(origin)

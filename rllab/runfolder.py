@@ -123,8 +123,11 @@ class RunFolder:
         """
         with _writing(self.path):
             temporary = file.with_name(f".{file.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(file)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def identity(self) -> dict[str, Any]:
         """Return what makes the run what it is: method, task, seed and every hyperparameter."""
@@ -184,7 +187,9 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise RunNotFound(f"there is no run in {path}", "`rllab run METHOD TARGET` starts one.") from None
     except (OSError, ValueError) as error:
         raise RunNotFound(f"{path / 'run.json'} cannot be read: {error}") from None
-    if not isinstance(info, dict) or info.get("schema", 0) > SCHEMA:
+    if not isinstance(info, dict) or not isinstance(info.get("schema"), int):
+        raise RunNotFound(f"{path / 'run.json'} is damaged, or not of rllab")
+    if info["schema"] > SCHEMA:
         raise RunNotFound(f"{path / 'run.json'} was written by a newer rllab", "`pip install --upgrade rllab`.")
     return info
 
@@ -239,5 +244,6 @@ def run_name(seed: int, given: Mapping[str, str], name: str | None = None) -> st
         name: the user's own name, which takes the options' place.
     """
     parts = [name] if name else [f"{option.replace('_', '-')}-{value}" for option, value in given.items()]
-    text = "_".join([*parts, f"seed{seed}"])
-    return re.sub(r"[^A-Za-z0-9._=,+-]+", "-", text)[:150]
+    lead, end = "_".join(parts), f"seed{seed}"
+    lead = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", lead)[: 149 - len(end)]
+    return f"{lead}_{end}" if lead else end

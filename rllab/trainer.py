@@ -17,6 +17,7 @@ from typing import Any, Literal
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics
 from rllab.callbacks import Callback
+from rllab.errors import UsageError
 from rllab.intervals import Interval
 from rllab.logger import Logger
 from rllab.stopping import StopRequested
@@ -39,10 +40,14 @@ class _Due:
     seconds: float | None
     next_count: float = math.inf
     next_time: float = math.inf
+    done_at: int = -1
 
     def is_now(self, count: int, seconds: float, *, end: bool) -> bool:
-        last = end and (self.units is not None or self.seconds is not None)
-        return last or count >= self.next_count or seconds >= self.next_time
+        return (end and self.is_owed(count)) or count >= self.next_count or seconds >= self.next_time
+
+    def is_owed(self, count: int) -> bool:
+        """Whether it still has to come at this count if the run ends there."""
+        return self.done_at != count and (self.units is not None or self.seconds is not None)
 
     def advance(self, count: int, seconds: float) -> None:
         self.next_count = math.inf if self.units is None else (count // self.units + 1) * self.units
@@ -168,7 +173,7 @@ class Trainer:
         try:
             while True:
                 self._boundary()  # at the start: what was still due when the run was stopped
-                if self._status is not None:
+                if self._status is not None and not self._owes():
                     return self._status
                 if algorithm.count >= algorithm.budget:
                     return Status("finished", "the budget is used up")
@@ -179,6 +184,8 @@ class Trainer:
                     return Status("stopped", f"--max-time {self._max_time:g}s")
                 self._next_count = min(self._next_count, stop_count, algorithm.budget)
                 self._next_time = min(self._next_time, stop_time)
+                if self._status is not None:  # one more step, for an end with an evaluation and a line of its own
+                    self._next_count = algorithm.count + 1
                 while algorithm.count < self._next_count and time.perf_counter() < self._next_time:
                     metrics = algorithm.step()
                     if metrics:
@@ -189,12 +196,11 @@ class Trainer:
             return Status("stopped", str(request))
 
     def _boundary(self) -> None:
-        """Do what is due, in the order of the callbacks; at the end of the budget everything is."""
+        """Do what is due, in the order of the callbacks; at the end of the run everything is."""
         if stopping.requested() and self.count < self.algorithm.budget:
             return  # what is due stays due, and comes first when the run is resumed
-        end = self.algorithm.count >= self.algorithm.budget
         for callback, due in self._due.items():
-            if due.is_now(self.count, self.seconds, end=end):
+            if due.is_now(self.count, self.seconds, end=self.ending):
                 self._do(callback, due)
         self._next_count = min((due.next_count for due in self._due.values()), default=math.inf)
         wait = min((due.next_time for due in self._due.values()), default=math.inf) - self.seconds
@@ -211,16 +217,20 @@ class Trainer:
         except StopRequested:
             due.next_count, due.next_time = before
             raise
+        due.done_at = self.count
+
+    def _owes(self) -> bool:
+        return any(due.is_owed(self.count) for due in self._due.values())
 
     def _end(self, started: list[Callback], status: Status) -> None:
-        """Call every `on_end`; the first error in one of them is raised after all were called."""
+        """Call every `on_end`; the first error in one is raised after all were called, unless there was one before."""
         errors: list[Exception] = []
         for callback in started:
             try:
                 callback.on_end(status)
             except Exception as error:  # noqa: BLE001 - one callback must not keep the others from ending
                 errors.append(error)
-        if errors:
+        if errors and status.state != "failed":
             raise errors[0]
 
     def _pause(self) -> None:
@@ -231,7 +241,10 @@ class Trainer:
         self._next_count = 0
 
     def _first_due(self, interval: Interval) -> _Due:
-        units = None if interval.never else interval.units(self.algorithm.budget, self.algorithm.epoch)
+        try:
+            units = None if interval.never else interval.units(self.algorithm.budget, self.algorithm.epoch)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         due = _Due(str(interval), units, None if interval.never else interval.seconds)
         due.advance(self.algorithm.count, 0.0)
         return due

@@ -210,23 +210,30 @@ class DQN(Agent):
         if not gradient_steps:
             return {}
         lr = scheduled(self.config.lr, self.config.schedule, self.progress)
+        size = self.config.batch_size
+        drawn = self.replay.sample(gradient_steps * size, self.replay_rng)
+        next_q = self.next_q(drawn)  # of all batches at once: the target network stands still meanwhile
         losses = []
-        for _ in range(gradient_steps):
-            loss = self.loss(self.replay.sample(self.config.batch_size, self.replay_rng))
+        for batch, batch_next_q in zip(drawn.split(size), next_q.split(size), strict=True):
+            loss = self.loss(batch, batch_next_q)
             self.optimizer(loss, lr=lr)
             losses.append(loss.detach())
         loss = losses[0] if gradient_steps == 1 else torch.stack(losses).mean()
         return {"train/loss": loss, "train/epsilon": self.epsilon, "train/lr": lr}
 
-    def loss(self, batch: Batch) -> Tensor:
+    @torch.no_grad()
+    def next_q(self, batch: Batch) -> Tensor:
+        """Return Q_target(s', a') for every action a', (batch, actions)."""
+        next_q: Tensor = self.target(self.inputs(batch.next_observations))
+        return next_q
+
+    def loss(self, batch: Batch, next_q: Tensor) -> Tensor:
         """Return the loss between Q(s, a) and r + gamma * Q_target(s', a'), a mean over the batch."""
-        q = self.q(self.inputs(batch.observations)).gather(1, batch.actions[:, None])[:, 0]  # (batch,)
+        q = self.q(self.inputs(batch.observations)).gather(1, batch.actions[:, None]).squeeze(1)  # (batch,)
         with torch.no_grad():
-            next_inputs = self.inputs(batch.next_observations)
-            next_q = self.target(next_inputs)  # (batch, actions)
             if self.config.double:
-                best = self.q(next_inputs).argmax(1, keepdim=True)  # (batch, 1)
-                value = next_q.gather(1, best)[:, 0]  # (batch,)
+                best = self.q(self.inputs(batch.next_observations)).argmax(1, keepdim=True)  # (batch, 1)
+                value = next_q.gather(1, best).squeeze(1)  # (batch,)
             else:
                 value = next_q.amax(1)  # (batch,)
             y = batch.rewards + self.config.gamma * (1 - batch.terminated) * value  # (batch,)

@@ -107,7 +107,7 @@ def conclude(
 def print_plan(planned: Plan, *, as_json: bool) -> None:
     """Print every value of a plan and the source of each."""
     sections = planned.sections()
-    shown = {name for _, values in sections for name in values}
+    shown = {name for _, values in sections for name in values} | {"preset", "config"}  # these two are sources
     here = {name: value for name, value in plain(planned.options).items() if name not in shown}
     sources = {"method": "command line", "task": "command line", **planned.sources}
     rows = [

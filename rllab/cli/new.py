@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 import re
+import shlex
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -41,6 +44,8 @@ def new_agent(name: str, directory: Path | None, debug: bool) -> None:
             if plugin.name == name:
                 raise UsageError(f"there is a method called {name!r} already, from {plugin.distribution}")
     package = name.replace("-", "_")
+    if keyword.iskeyword(package) or _is_module(package):
+        raise UsageError(f"{name!r} is no name for a package: Python has {package!r} already", "Take another one.")
     values = {
         "name": name,
         "package": package,
@@ -61,4 +66,10 @@ def new_agent(name: str, directory: Path | None, debug: bool) -> None:
     click.echo(f"Wrote {folder}. Next:")
     click.echo(f'  pip install -e "{folder}[test]"')
     click.echo(f"  rllab run {name} CartPole-v1")
-    click.echo(f"  pytest {folder}")
+    click.echo(f"  pytest {shlex.quote(str(folder))}")
+
+
+def _is_module(name: str) -> bool:
+    """Whether `import name` finds a module; a mere folder of that name is none."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ class Batch(NamedTuple):
     """(B, *observation); where an episode ended, its true final observation"""
     terminated: Tensor
     """(B,) float32: 1 where the state after is terminal and has the value 0; a time limit is no such end"""
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Go through batches of `size` transitions; they are views of this one."""
+        return map(Batch._make, zip(*(tensor.split(size) for tensor in self), strict=True))
 
 
 class ReplayBuffer:

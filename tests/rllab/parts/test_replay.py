@@ -1,0 +1,119 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rllab.parts.replay import ReplayBuffer
+
+
+def buffer(size: int = 5) -> ReplayBuffer:
+    return ReplayBuffer(size, (2,), np.float32)
+
+
+def add(replay: ReplayBuffer, *numbers: int) -> None:
+    """Add transitions that can be told apart: number n has the observation (n, -n), action 10 n and so on."""
+    n = np.array(numbers)
+    observations = np.stack([n, -n], 1)
+    replay.add(observations, 10 * n, 0.5 * n, observations + 100, n % 2 == 0)
+
+
+def held(replay: ReplayBuffer) -> list[int]:
+    """Return the transitions by their number, in the order of the ring."""
+    return [int(reward * 2) for reward in replay.state_dict()["rewards"]]
+
+
+def test_a_ring_fills_up_and_then_overwrites_the_oldest() -> None:
+    replay = buffer(3)
+    for n in (1, 2):
+        add(replay, n)
+    assert (len(replay), held(replay)) == (2, [1, 2])
+    for n in (3, 4):
+        add(replay, n)
+    assert (len(replay), held(replay)) == (3, [4, 2, 3])
+
+
+def test_several_at_once_wrap_around_the_end() -> None:
+    replay = buffer(5)
+    add(replay, 1, 2, 3)
+    add(replay, 4, 5, 6)  # two at the end, one at the beginning
+    assert held(replay) == [6, 2, 3, 4, 5]
+    add(replay, 7, 8, 9)
+    assert held(replay) == [6, 7, 8, 9, 5]
+
+
+def test_several_that_end_exactly_at_the_end_go_on_at_the_beginning() -> None:
+    replay = buffer(4)
+    add(replay, 1, 2)
+    add(replay, 3, 4)
+    assert (len(replay), held(replay)) == (4, [1, 2, 3, 4])
+    add(replay, 5)
+    assert held(replay) == [5, 2, 3, 4]
+
+
+def test_of_more_than_it_holds_the_last_stay() -> None:
+    replay = buffer(2)
+    add(replay, 1, 2, 3, 4, 5)
+    assert sorted(held(replay)) == [4, 5]
+
+
+def test_the_parts_of_a_transition_stay_together() -> None:
+    replay = buffer(4)
+    for start in range(1, 30, 3):
+        add(replay, start, start + 1, start + 2)
+    batch = replay.sample(200, np.random.default_rng(0))
+    n = batch.actions / 10
+    assert torch.equal(batch.observations, torch.stack([n, -n], 1))
+    assert torch.equal(batch.rewards, 0.5 * n)
+    assert torch.equal(batch.next_observations, torch.stack([n, -n], 1) + 100)
+    assert torch.equal(batch.terminated, (n % 2 == 0).float())
+    assert set(n.tolist()) == {27, 28, 29, 30}
+
+
+def test_a_batch_has_the_shapes_and_types_that_losses_expect() -> None:
+    replay = ReplayBuffer(3, (4, 2), np.uint8, (2,), np.float32)
+    replay.add(np.ones((1, 4, 2)), np.ones((1, 2)), np.ones(1), np.ones((1, 4, 2)), np.ones(1))
+    batch = replay.sample(7, np.random.default_rng(0))
+    assert [tuple(part.shape) for part in batch] == [(7, 4, 2), (7, 2), (7,), (7, 4, 2), (7,)]
+    assert batch.observations.dtype == torch.uint8
+    assert batch.rewards.dtype == batch.terminated.dtype == batch.actions.dtype == torch.float32
+
+
+def test_sampling_is_uniform_over_what_is_filled() -> None:
+    replay = buffer(100)
+    add(replay, *range(10))
+    rewards = replay.sample(10_000, np.random.default_rng(0)).rewards * 2
+    counts = torch.bincount(rewards.long(), minlength=10)
+    assert len(counts) == 10  # nothing from the part that is not filled
+    # chi-squared with 9 degrees of freedom stays below 27.9 with probability 0.999
+    assert ((counts - 1000.0) ** 2 / 1000).sum() < 27.9
+
+
+def test_a_batch_does_not_change_when_the_ring_goes_on() -> None:
+    replay = buffer(1)
+    add(replay, 1)
+    batch = replay.sample(1, np.random.default_rng(0))
+    add(replay, 2)
+    assert batch.rewards.item() == 0.5
+
+
+def test_the_ring_does_not_change_with_the_arrays_it_was_given() -> None:
+    replay, observations = buffer(2), np.ones((1, 2))
+    replay.add(observations, np.ones(1), np.ones(1), observations, np.ones(1))
+    observations[:] = 9
+    assert replay.state_dict()["observations"].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("added", [0, 3, 5, 7])
+def test_only_the_filled_part_is_saved_and_the_ring_goes_on_from_it(added: int) -> None:
+    replay, other = buffer(5), buffer(5)
+    for n in range(added):
+        add(replay, n)
+    state: dict[str, Any] = {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in replay.state_dict().items()}
+    assert len(state["observations"]) == min(added, 5)
+    other.load_state_dict(state)
+    for ring in (replay, other):
+        add(ring, 50, 51)
+    assert held(other) == held(replay)
+    rows = [ring.sample(20, np.random.default_rng(1)).actions.tolist() for ring in (replay, other)]
+    assert rows[0] == rows[1]
