@@ -41,7 +41,9 @@ def main() -> None:
     for name, title in (("best", "best checkpoint"), ("last", "after the last step")):
         values = np.array([row[name] for row in rows])
         low, high = _interval(values)
-        print(f"{title}: mean {values.mean():.1f} [{low:.1f}, {high:.1f}] over {len(seeds)} seeds, lowest {values.min():.1f}")
+        print(
+            f"{title}: mean {values.mean():.1f} [{low:.1f}, {high:.1f}] over {len(seeds)} seeds, lowest {values.min():.1f}"
+        )
     print(f"random policy: {_random_return(arguments.episodes):.1f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -12,10 +12,13 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import reduce
 from importlib import import_module
+from itertools import chain
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from rllab.runfolder import RunFolder
 
-_FOLD_AT = 1024
+_FOLD_AT = 256
 """Recorded steps that are kept before they are folded into sums."""
 
 
@@ -163,30 +166,23 @@ class Logger:
     def _fold(self) -> None:
         """Add what was recorded to the sums, in order, so that the sums do not depend on when they are made."""
         recorded, self._recorded = self._recorded, []
-        columns: dict[str, tuple[list[int], list[float | Tensor]]] = {}
-        for count, metrics in recorded:
-            for name, value in metrics.items():
-                counts, values = columns.setdefault(name, ([], []))
-                counts.append(count)
-                values.append(value)
-        first: tuple[int, NonFinite] | None = None
-        for name, (counts, values) in columns.items():
-            numbers = _to_floats(values)
+        broken: tuple[int, NonFinite] | None = None  # the step a loss broke first at
+        for name in dict.fromkeys(chain.from_iterable(metrics for _, metrics in recorded)):
+            numbers = _to_floats([metrics[name] for _, metrics in recorded if name in metrics])
             self._fold_column(name, numbers)
-            if "loss" in name and not all(map(math.isfinite, numbers)):
-                at = next(i for i, number in enumerate(numbers) if not math.isfinite(number))
-                if first is None or counts[at] < first[0]:
-                    first = counts[at], NonFinite(f"{name} became {numbers[at]} at step {counts[at]}")
-        if first is not None:
-            raise first[1]
+            if "loss" in name and not math.isfinite(sum(numbers)):
+                counts = (count for count, metrics in recorded if name in metrics)
+                for count, number in zip(counts, numbers, strict=True):
+                    if not math.isfinite(number) and (broken is None or count < broken[0]):
+                        broken = count, NonFinite(f"{name} became {number} at step {count}")
+        if broken is not None:
+            raise broken[1]
 
     def _fold_column(self, name: str, numbers: list[float]) -> None:
         total, number = self._folded.get(name, (0.0, 0.0))
-        if self._reductions.get(name) == "last":
-            total = numbers[-1]
-        else:
-            for value in numbers:
-                total += value
+        last = self._reductions.get(name) == "last"
+        # one after the other: `sum` may round differently
+        total = numbers[-1] if last else reduce(add, numbers, total)
         self._folded[name] = [total, number + len(numbers)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -214,13 +210,17 @@ class Logger:
             writer.load_state_dict(state["writers"].get(name, {}))
 
 
-def _to_floats(values: Sequence[float | Tensor]) -> list[float]:
-    """Return numbers and 0-d tensors as floats; tensors cross to the host all at once."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if not tensors:
-        return [float(value) for value in values]
-    moved = iter(torch.stack([tensor.detach().double() for tensor in tensors]).tolist())
-    return [float(next(moved)) if isinstance(value, Tensor) else float(value) for value in values]
+def _to_floats(values: list[float | Tensor]) -> list[float]:
+    """Return numbers and 0-d tensors as floats; tensors of another device cross to the host all at once."""
+    if set(map(type, values)) == {float}:
+        return cast(list[float], values)
+    if isinstance(values[0], Tensor) and not values[0].is_cpu:
+        away = [i for i, value in enumerate(values) if isinstance(value, Tensor) and not value.is_cpu]
+        moved = torch.stack([cast(Tensor, values[i]).detach().double() for i in away]).tolist()
+        values = list(values)
+        for i, number in zip(away, moved, strict=True):
+            values[i] = number
+    return [float(value.item() if isinstance(value, Tensor) else value) for value in values]
 
 
 # --- writers --------------------------------------------------------------------------------------
@@ -283,9 +283,9 @@ class TensorBoardWriter(Writer):
     def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
         assert self._writer is not None
         self._last_step = step
-        for name, value in metrics.items():
-            if name != "time":
-                self._writer.add_scalar(name, value, step)
+        # one event for all, where `add_scalar` makes one for each, and wakes its thread every time
+        values = [{"tag": name, "simple_value": value} for name, value in metrics.items() if name != "time"]
+        self._add_summary(_protocol().Summary(value=values), step)
 
     def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
         assert self._writer is not None
@@ -327,10 +327,15 @@ class TensorBoardWriter(Writer):
         self._add_summary(experiment)
         self._add_summary(start)
 
-    def _add_summary(self, summary: Any) -> None:
+    def _add_summary(self, summary: Any, step: int | None = None) -> None:
         assert self._writer is not None
         assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(summary)
+        self._writer.file_writer.add_summary(summary, step)
+
+
+def _protocol() -> Any:
+    """Return the module of TensorBoard's summaries, whose members are made where no type checker sees them."""
+    return import_module("tensorboard.compat.proto.summary_pb2")
 
 
 def _session_end(status: str) -> Any:
@@ -338,7 +343,7 @@ def _session_end(status: str) -> Any:
     # the members of these generated modules are made at import, where no type checker sees them
     api: Any = import_module("tensorboard.plugins.hparams.api_pb2")
     data: Any = import_module("tensorboard.plugins.hparams.plugin_data_pb2")
-    protocol: Any = import_module("tensorboard.compat.proto.summary_pb2")
+    protocol = _protocol()
     metadata: Any = import_module("tensorboard.plugins.hparams.metadata")
     codes = {"finished": api.STATUS_SUCCESS, "failed": api.STATUS_FAILURE}
     end = data.SessionEndInfo(status=codes.get(status, api.STATUS_UNKNOWN), end_time_secs=time.time())

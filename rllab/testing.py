@@ -12,7 +12,6 @@ an episode.
 from __future__ import annotations
 
 import copy
-import math
 import subprocess
 import sys
 import tempfile
@@ -238,8 +237,8 @@ def first_difference(one: Any, other: Any, path: str = "") -> str | None:
         if len(one) != len(other):
             return f"the length of {path or 'a list'} ({len(one)} and {len(other)})"
         return _first(first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
-    if isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other):
-        return None
+    if type(one) is type(other) is float:
+        return None if one.hex() == other.hex() else (path or "the value")
     return None if type(one) is type(other) and one == other else (path or "the value")
 
 

@@ -13,7 +13,16 @@ HEAVY = ("torch", "gymnasium", "pydantic", "numpy")
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["-h"], ["--version"], ["list"], ["list", "agents", "--json"], ["plugins"], ["run"], ["completion", "bash"]],
+    [
+        ["--help"],
+        ["-h"],
+        ["--version"],
+        ["list"],
+        ["list", "agents", "--json"],
+        ["plugins"],
+        ["run"],
+        ["completion", "bash"],
+    ],
     ids=" ".join,
 )
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs(arguments):
@@ -66,7 +75,9 @@ def test_the_contracts_of_import_linter_hold():
 
 
 def test_every_package_says_that_it_is_typed():
-    packages = [path.parent for path in ROOT.glob("*/__init__.py")] + [path.parent for path in ROOT.glob("*/rllab_*/__init__.py")]
+    packages = [path.parent for path in ROOT.glob("*/__init__.py")] + [
+        path.parent for path in ROOT.glob("*/rllab_*/__init__.py")
+    ]
     assert {path.name for path in packages} >= {"rllab", "rllab_agents"}
     assert [path for path in packages if not (path / "py.typed").is_file()] == []
 
@@ -74,7 +85,9 @@ def test_every_package_says_that_it_is_typed():
 def test_no_module_has_the_name_of_a_public_function():
     import rllab
 
-    modules = {path.stem for path in (ROOT / "rllab").glob("*.py")} | {p.name for p in (ROOT / "rllab").iterdir() if p.is_dir()}
+    modules = {path.stem for path in (ROOT / "rllab").glob("*.py")} | {
+        p.name for p in (ROOT / "rllab").iterdir() if p.is_dir()
+    }
     assert modules & set(rllab.__all__) == set()
 
 

@@ -214,7 +214,7 @@ class DQN(Agent):
         drawn = self.replay.sample(gradient_steps * size, self.replay_rng)
         next_q = self.next_q(drawn)  # of all batches at once: the target network stands still meanwhile
         losses = []
-        for batch, batch_next_q in zip(drawn.split(size), next_q.split(size), strict=True):
+        for batch, batch_next_q in zip(drawn.split(size), torch.split(next_q, size), strict=True):
             loss = self.loss(batch, batch_next_q)
             self.optimizer(loss, lr=lr)
             losses.append(loss.detach())

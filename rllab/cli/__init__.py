@@ -8,12 +8,15 @@ import sys
 import threading
 import traceback
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from rllab import plugins
 from rllab.errors import EXIT_INTERRUPTED, PluginError, RllabError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "run": ("rllab.cli.run:run_command", "Train a method on a target: rllab run dqn CartPole-v1."),
@@ -68,6 +71,12 @@ class LazyGroup(click.Group):
                 ctx,
             )
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands without importing one."""
+        from rllab.cli.completion import complete
+
+        return [*complete(self.list_commands(ctx), incomplete), *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their help without importing one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -81,8 +80,10 @@ class Display:
         if status.state == "stopped":
             commands[0] = (f"rllab resume {path}", "go on with it")
         for command, purpose in commands:
-            console.print(f"  {command}", style="cyan", soft_wrap=True, end="")
-            console.print(f"  # {purpose}", style="dim", soft_wrap=True)
+            line = Text(f"  {command}", style="cyan")
+            if not console.is_terminal or line.cell_len + len(purpose) + 4 <= console.width:
+                line.append(f"  # {purpose}", style="dim")
+            console.print(line, soft_wrap=True)
 
 
 class _Progress(Callback):
@@ -182,23 +183,31 @@ class Panels(_Progress):
         speed = (count - self.first_count) / max(time.perf_counter() - self.began, 1e-9)
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
-        bar.add_column(justify="right")
-        bar.add_row(
-            ProgressBar(total=budget, completed=count),
-            Text(f"{count / budget:4.0%}  {count:,}/{budget:,} {trainer.algorithm.unit}  {_clock(self.left())} left"),
-        )
-        scores: list[Any] = [Text(f"{speed:,.0f} steps/s", style="cyan")]
-        scores += [Text.assemble((f"{label} ", "dim"), value) for label, value in self.scores()]
-        row = Table.grid(padding=(0, 3))
-        row.add_row(*scores)
-        return Panel(Group(bar, row), border_style="dim")
+        bar.add_column(justify="right", no_wrap=True)
+        done = f"{count:>{len(f'{budget:,}')},}/{budget:,} {trainer.algorithm.unit}"
+        left = f"{_clock(self.left())} left"
+        bar.add_row(ProgressBar(total=budget, completed=count), Text(f"{count / budget:4.0%}  {done}  {left:>10}"))
+        return Panel(Group(bar, self._numbers(speed)), border_style="dim")
+
+    def _numbers(self, speed: float) -> Text:
+        """Return the numbers in places of fixed width, so that nothing jumps; as many as fit into a line."""
+        room = self.console.width - 4  # the border
+        line = Text(f"{speed:,.0f}/s".ljust(9), style="cyan", no_wrap=True, overflow="crop")
+        for label, value in self.scores():
+            width = 9 if label == "loss" else 6
+            part = Text.assemble("  ", (f"{label} ", "dim"), (value.ljust(width), "default"))
+            if line.cell_len + len(part.plain.rstrip()) > room:
+                break
+            line.append_text(part)
+        line.truncate(room)
+        return line
 
 
 def _clock(seconds: float) -> str:
     """Return seconds as one reads them: 47 s, 3:05 min, 2:10 h."""
     if seconds == float("inf"):
         return "?"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"

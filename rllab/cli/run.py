@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
 from rllab import plugins
+from rllab.cli.completion import complete
 
 
 class Methods(click.Group):
@@ -15,7 +17,9 @@ class Methods(click.Group):
         return sorted({name for group in plugins.METHOD_GROUPS for name in plugins.names(group)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Import a method and make its command."""
+        """Import a method and make its command; a shell that asks for completions gets one that knows targets only."""
+        if ctx.resilient_parsing:
+            return click.Command(cmd_name, params=[click.Argument(["target"], shell_complete=_complete_target)])
         from rllab.cli.method import MethodCommand
         from rllab.experiment import load_method
 
@@ -35,6 +39,10 @@ class Methods(click.Group):
             self.resolve_command(ctx, args)
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of methods from metadata."""
+        return complete(self.list_commands(ctx), incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the methods by kind, without importing one."""
         for group in plugins.METHOD_GROUPS:
@@ -42,6 +50,10 @@ class Methods(click.Group):
             if rows:
                 with formatter.section(group.removeprefix("rllab.").capitalize()):
                     formatter.write_dl(rows)
+
+
+def _complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return complete(plugins.names(("rllab.envs", "rllab.datasets")), incomplete)
 
 
 @click.group("run", cls=Methods, subcommand_metavar="METHOD TARGET [OPTIONS]")

@@ -18,7 +18,9 @@ class ResumeCommand(click.Command):
     """`resume`, whose options come from RunOptions when they are needed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's parameters and the options about how a run is run."""
+        """Return the command's parameters and the options about how a run is run; a shell gets the former."""
+        if ctx.resilient_parsing:
+            return super().get_params(ctx)
         from rllab.options import options_of
         from rllab.runoptions import HOW, RunOptions
 

@@ -24,23 +24,16 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class MLP(nn.Sequential):
-    """Linear layers with activations between them.
+    """Layers one after the other, without the hooks of each.
 
-    What it computes is what any `nn.Sequential` does. It calls the layers' functions itself, since for a small
-    batch the way through a module takes as long as the multiplication in it.
+    For a small batch, what a module does around its `forward` takes as long as the multiplication in it.
     """
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__(*layers)
-        self._linear = tuple(layers[::2])
-        self._activation = layers[1].forward if len(layers) > 1 else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (batch, outputs) for inputs (batch, inputs)."""
-        *hidden, last = self._linear
-        for layer in hidden:
-            inputs = self._activation(nn.functional.linear(inputs, layer.weight, layer.bias))
-        return nn.functional.linear(inputs, last.weight, last.bias)
+        for layer in self:
+            inputs = layer.forward(inputs)
+        return inputs
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "relu") -> nn.Sequential:

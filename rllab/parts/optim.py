@@ -150,7 +150,7 @@ class _FusedAdam:
     def step(self) -> None:
         """Move the tensor by its gradient."""
         self.steps += 1
-        tensors = [self._flat], [self._flat.grad], [self.mean], [self.square], [], [self.steps]
+        tensors: tuple[list[Any], ...] = ([self._flat], [self._flat.grad], [self.mean], [self.square], [], [self.steps])
         self._kernel(*tensors, lr=self.param_groups[0]["lr"], **self._constants, amsgrad=False, maximize=False)
 
     def state_dict(self) -> dict[str, Any]:

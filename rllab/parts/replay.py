@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     def split(self, size: int) -> Iterator[Batch]:
         """Go through batches of `size` transitions; they are views of this one."""
-        return map(Batch._make, zip(*(tensor.split(size) for tensor in self), strict=True))
+        return map(Batch._make, zip(*(torch.split(tensor, size) for tensor in self), strict=True))
 
 
 class ReplayBuffer:

@@ -89,7 +89,7 @@ def test_a_loaded_algorithm_goes_on_as_if_never_stopped() -> None:
 def test_an_attribute_that_cannot_be_kept_is_named() -> None:
     algorithm = ready()
     algorithm.reader = iter([1])  # type: ignore[attr-defined]
-    with pytest.raises(UncapturedState, match="^reader is a builtins.list_iterator, whose state cannot be kept"):
+    with pytest.raises(UncapturedState, match=r"^reader is a builtins.list_iterator, whose state cannot be kept"):
         algorithm.state_dict()
 
 
@@ -104,7 +104,7 @@ def test_acting_weights_load_without_setup_and_ignore_what_only_training_has() -
     algorithm, bare = ready(2), Regression()
     bare.load_weights({**algorithm.state_dict()["weights"], "critic.weight": torch.ones(1)})
     assert torch.equal(bare.model[0].weight, algorithm.model[0].weight)
-    with pytest.raises(ValueError, match="the saved weights have no model.0.bias"):
+    with pytest.raises(ValueError, match=r"the saved weights have no model.0.bias"):
         bare.load_weights({})
 
 
@@ -122,10 +122,15 @@ def test_evaluating_undisturbed_leaves_modes_and_every_random_stream_as_they_wer
 
 def test_undisturbed_is_evaluation_mode_without_gradients_and_ends_with_an_error_as_well() -> None:
     algorithm = ready()
-    with pytest.raises(KeyError), algorithm.undisturbed():
-        assert not any(part.training for part in algorithm.model.modules())
-        assert not torch.is_grad_enabled()
-        raise KeyError
+
+    def breaking() -> None:
+        with algorithm.undisturbed():
+            assert not any(part.training for part in algorithm.model.modules())
+            assert not torch.is_grad_enabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        breaking()
     assert all(part.training for part in algorithm.model.modules())
     assert torch.is_grad_enabled()
 

@@ -25,7 +25,9 @@ def saved(path: Path, state: dict[str, Any] | None = None, weights: dict[str, Te
 
 
 def round_trip(value: object, folder: Path) -> Any:
-    return checkpoint.load_state(saved(folder / "step-000000007", {"algorithm": {"value": value}}))["algorithm"]["value"]
+    return checkpoint.load_state(saved(folder / "step-000000007", {"algorithm": {"value": value}}))["algorithm"][
+        "value"
+    ]
 
 
 # --- every leaf comes back ----------------------------------------------------------------------------------
@@ -171,7 +173,9 @@ def test_weights_that_are_views_of_one_flat_tensor_come_back(tmp_path: Path) -> 
 
 
 def test_a_checkpoint_is_safetensors_and_json_and_nothing_is_pickled(tmp_path: Path) -> None:
-    path = saved(tmp_path / "step-000000007", {"algorithm": {"a": {1, (2, 3)}, "b": np.array(["x"]), "c": torch.ones(1)}})
+    path = saved(
+        tmp_path / "step-000000007", {"algorithm": {"a": {1, (2, 3)}, "b": np.array(["x"]), "c": torch.ones(1)}}
+    )
     names = sorted(file.name for file in path.iterdir())
     assert names == ["manifest.json", "state.json", "state.safetensors", "weights.safetensors"]
     for file in path.iterdir():
@@ -219,12 +223,12 @@ def test_a_large_attribute_does_not_take_the_name_of_another_file(tmp_path: Path
 
 
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has weights only; it cannot be resumed"):
+    with pytest.raises(CheckpointError, match=r"has weights only; it cannot be resumed"):
         checkpoint.load_state(saved(tmp_path / "best"))
 
 
 def test_a_mark_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="unknown mark \\$future; it was written by a newer rllab"):
+    with pytest.raises(CheckpointError, match=r"unknown mark \$future; it was written by a newer rllab"):
         checkpoint._put_together({"a": {"$future": 1}}, {})
 
 
@@ -236,16 +240,18 @@ def test_no_checkpoint_is_made_of_weights_that_are_not_finite(tmp_path: Path, va
     model = nn.Linear(2, 1)
     with torch.no_grad():
         model.bias.fill_(value)
-    with pytest.raises(RunFailed, match="the weight bias is not finite"):
+    with pytest.raises(RunFailed, match=r"the weight bias is not finite"):
         saved(tmp_path / "best", weights=dict(model.named_parameters()))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = saved(tmp_path / "step-000000001", {})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 3_000_000))
     state = {"algorithm": {"a": np.zeros(1_000_000)}}
-    with pytest.raises(RunFailed, match="no room for a checkpoint: it takes 9 MB, and .* has 3 MB left"):
+    with pytest.raises(RunFailed, match=r"no room for a checkpoint: it takes 9 MB, and .* has 3 MB left"):
         saved(tmp_path / "step-000000002", state)
     assert [path.name for path in tmp_path.iterdir()] == [before.name]
 
@@ -309,7 +315,7 @@ def test_replacing_that_fails_puts_the_previous_one_back(
     path = saved(tmp_path / "best")
     with monkeypatch.context() as patched:
         fail_at(rename, OSError, patched)
-        with pytest.raises(RunFailed, match="the checkpoint best could not be written"):
+        with pytest.raises(RunFailed, match=r"the checkpoint best could not be written"):
             saved(path, weights={"q.weight": torch.zeros(2)})
     assert torch.equal(checkpoint.load_weights(path)["q.weight"], WEIGHTS["q.weight"])
 
@@ -363,7 +369,7 @@ def test_the_manifest_catches_damage_to_any_file(tmp_path: Path, name: str, dama
     path = saved(tmp_path / "step-000000007", {"algorithm": {"a": np.ones(3)}})
     damage(path / name)
     for load in (checkpoint.load_weights, checkpoint.load_state):
-        with pytest.raises(CheckpointError, match="is damaged: " + message.format(name)):
+        with pytest.raises(CheckpointError, match=r"is damaged: " + message.format(name)):
             load(path)
 
 
@@ -371,12 +377,12 @@ def test_the_manifest_catches_damage_to_any_file(tmp_path: Path, name: str, dama
 def test_a_damaged_manifest_is_told(tmp_path: Path, content: str) -> None:
     path = saved(tmp_path / "best")
     (path / "manifest.json").write_text(content)
-    with pytest.raises(CheckpointError, match="is damaged: its manifest cannot be read"):
+    with pytest.raises(CheckpointError, match=r"is damaged: its manifest cannot be read"):
         checkpoint.verify(path)
 
 
 def test_a_checkpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no checkpoint best in"):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint best in"):
         checkpoint.verify(tmp_path / "best")
 
 

@@ -17,7 +17,9 @@ def test_a_condition_is_read_from_text_and_written_back(text: str, condition: Co
     assert Condition.parse(str(condition)) == condition
 
 
-@pytest.mark.parametrize("text", ["eval/return", "eval/return=475", "eval/return>=many", ">=3", "a>=1.2.3", "a>=b>=1", ""])
+@pytest.mark.parametrize(
+    "text", ["eval/return", "eval/return=475", "eval/return>=many", ">=3", "a>=1.2.3", "a>=b>=1", ""]
+)
 def test_what_is_no_condition_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"write it like 'eval/return>=475'|is no number"):
         Condition.parse(text)

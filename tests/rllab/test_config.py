@@ -3,13 +3,13 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field, PositiveFloat, PositiveInt
+from rllab_agents.dqn import DQN
 
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
 from rllab.errors import UsageError
 from rllab.experiment import Method, Plan, plan_method
 from rllab.intervals import Interval
 from rllab.plugins import Plugin
-from rllab_agents.dqn import DQN
 
 
 class Options(Config):
@@ -85,7 +85,15 @@ def test_text_is_read_as_the_command_line_has_it(name: str, text: Any, value: ob
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "none"), (True, "true"), ((), "none"), ((64, 32), "64,32"), ({"a": 1}, "a=1"), (1e-5, "1e-05"), (Path("x"), "x")],
+    [
+        (None, "none"),
+        (True, "true"),
+        ((), "none"),
+        ((64, 32), "64,32"),
+        ({"a": 1}, "a=1"),
+        (1e-5, "1e-05"),
+        (Path("x"), "x"),
+    ],
 )
 def test_values_are_written_as_one_would_type_them(value: object, text: str) -> None:
     assert to_text(value) == text
@@ -104,7 +112,7 @@ def test_a_flag_has_dashes() -> None:
         {},
         {"lr": 1e-300, "hidden": (1,), "name": "none of it", "kind": "b", "fast": True, "share": 1 / 3},
         {"hidden": (), "layers": (), "power": None, "extra": {"a": [1, {"b": "c"}], "d": False}},
-        {"name": 'quotes "\' \\ newline \n and ünïcode', "every": "1e12"},
+        {"name": "quotes \"' \\ newline \n and ünïcode", "every": "1e12"},
         {"every": "2h"},
     ],
     ids=["defaults", "numbers", "empty", "strange text", "hours"],
@@ -127,7 +135,10 @@ def test_dashes_in_a_toml_file_are_read_as_underscores(tmp_path: Path) -> None:
     assert read_toml(tmp_path / "a.toml") == {"buffer_size": 3}
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "cannot read .*No such file"), (b"a =", "no valid TOML"), (b"\xff", "no valid TOML")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read .*No such file"), (b"a =", "no valid TOML"), (b"\xff", "no valid TOML")],
+)
 def test_a_file_that_is_no_toml_is_a_usage_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "a.toml").write_bytes(content)
@@ -164,12 +175,12 @@ def test_a_value_that_is_missing_is_named() -> None:
     class Needy(Config):
         buffer_size: int
 
-    with pytest.raises(UsageError, match="^--buffer-size is needed$"):
+    with pytest.raises(UsageError, match=r"^--buffer-size is needed$"):
         Needy.parse({})
 
 
 def test_a_configuration_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValueError, match=r"frozen"):
         Options().lr = 1.0
 
 
@@ -187,7 +198,7 @@ def test_a_subclass_that_changes_only_a_default_keeps_the_help_text() -> None:
     assert Grandchild.model_fields["lr"].description == "Step size."
     assert Grandchild.model_fields["fast"].description == "Whether to hurry."
     assert Grandchild().lr == 2.0
-    with pytest.raises(UsageError, match="greater than 0"):
+    with pytest.raises(UsageError, match=r"greater than 0"):
         Grandchild.parse({"lr": 0})
 
 
@@ -251,17 +262,17 @@ def test_a_preset_goes_by_the_task_and_can_be_named_or_turned_off() -> None:
     assert resolved(preset="other").config.lr == 0.7
     assert resolved(preset="none").config.lr == 1e-3
     assert resolved("Acrobot-v1").config.lr == 1e-3
-    with pytest.raises(UsageError, match="no preset 'othr'; there are: CartPole-v1, other\nDid you mean 'other'"):
+    with pytest.raises(UsageError, match=r"no preset 'othr'; there are: CartPole-v1, other\nDid you mean 'other'"):
         resolved(preset="othr")
 
 
 def test_options_of_a_file_are_checked_by_name_and_method(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("lrr = 1\n")
-    with pytest.raises(UsageError, match="dqn has no option lrr.*\nDid you mean 'lr'"):
+    with pytest.raises(UsageError, match=r"dqn has no option lrr.*\nDid you mean 'lr'"):
         resolved(config=file)
     file.write_text('method = "ppo"\n')
-    with pytest.raises(UsageError, match="has options of ppo, not of dqn"):
+    with pytest.raises(UsageError, match=r"has options of ppo, not of dqn"):
         resolved(config=file)
 
 
@@ -276,6 +287,6 @@ def test_the_config_toml_of_a_run_makes_the_same_run_again(tmp_path: Path) -> No
 
 
 def test_an_unknown_option_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="dqn has no option --lerning-starts.\nDid you mean 'learning_starts'"):
+    with pytest.raises(UsageError, match=r"dqn has no option --lerning-starts.\nDid you mean 'learning_starts'"):
         resolved(lerning_starts=3, runs_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ def test_an_interval_is_read_from_text_or_a_number(text: object, interval: Inter
 
 @pytest.mark.parametrize("text", ["", "often", "-1", "5 apples", "1e-3", "%", "nan", "inf", "1e999", True, None])
 def test_what_is_no_interval_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="is no interval|beyond all bounds"):
+    with pytest.raises(ValueError, match=r"is no interval|beyond all bounds"):
         Interval.parse(text)
 
 
@@ -43,7 +43,7 @@ def test_units_of_a_budget_of_1000_and_epochs_of_60(text: str, units: int | None
 
 
 def test_a_method_without_epochs_says_so() -> None:
-    with pytest.raises(ValueError, match="1epoch is in epochs, but this method has none"):
+    with pytest.raises(ValueError, match=r"1epoch is in epochs, but this method has none"):
         Interval.parse("1epoch").units(1000)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from rllab.config import Config
 from rllab.intervals import Interval
@@ -74,7 +74,13 @@ def test_only_what_was_given_is_passed_on() -> None:
 def test_values_go_through_the_configuration_unchanged() -> None:
     values = parsed("--hidden", "8,4", "--no-fast", "--kind", "b", "--maybe", "none", "--every", "30s", "--size", "3")
     config = Options.parse(values)
-    assert (config.hidden, config.fast, config.kind, config.maybe, str(config.every)) == ((8, 4), False, "b", None, "30s")
+    assert (config.hidden, config.fast, config.kind, config.maybe, str(config.every)) == (
+        (8, 4),
+        False,
+        "b",
+        None,
+        "30s",
+    )
 
 
 def test_an_option_of_several_values_may_be_repeated_or_separated_by_commas() -> None:

@@ -59,20 +59,22 @@ def test_an_exact_folder_may_be_empty_but_not_hold_a_run_or_anything_else(tmp_pa
         pass
     RunFolder.create_exactly(folder.path, {})  # the lock alone is nothing
     folder.update(status="running")
-    with pytest.raises(UsageError, match="holds a run already\nGo on with it: `rllab resume"):
+    with pytest.raises(UsageError, match=r"holds a run already\nGo on with it: `rllab resume"):
         RunFolder.create_exactly(folder.path, {})
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="c is not empty"):
+    with pytest.raises(UsageError, match=r"c is not empty"):
         RunFolder.create_exactly(tmp_path / "c", {})
 
 
-@pytest.mark.parametrize("make", [lambda path: RunFolder.create(path, "seed0", {}), lambda path: RunFolder.create_exactly(path, {})])
+@pytest.mark.parametrize(
+    "make", [lambda path: RunFolder.create(path, "seed0", {}), lambda path: RunFolder.create_exactly(path, {})]
+)
 def test_a_place_that_cannot_be_written_is_told_in_a_line_with_the_way_out(tmp_path: Path, make: object) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunFailed, match="^cannot write to .*: (Not a directory|File exists)\nChoose a place with"):
+    with pytest.raises(RunFailed, match=r"^cannot write to .*: (Not a directory|File exists)\nChoose a place with"):
         make(tmp_path / "file" / "runs")  # type: ignore[operator]
-    with pytest.raises(RunFailed, match="^cannot write to "):
+    with pytest.raises(RunFailed, match=r"^cannot write to "):
         make(tmp_path / "file")  # type: ignore[operator]
 
 
@@ -83,7 +85,7 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyte
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "write_text", read_only)
-    with pytest.raises(RunFailed, match="cannot write to .*: Read-only file system"):
+    with pytest.raises(RunFailed, match=r"cannot write to .*: Read-only file system"):
         folder.update(status="running")
 
 
@@ -142,7 +144,7 @@ def test_a_folder_that_another_process_holds_says_who(tmp_path: Path) -> None:
         pid = other.stdout.readline().strip()
         folder = RunFolder(path)
         with (
-            pytest.raises(UsageError, match=f"is held by process {pid} on lab7, since 2024-01-01T00:00:00"),
+            pytest.raises(UsageError, match=rf"is held by process {pid} on lab7, since 2024-01-01T00:00:00"),
             folder.held(),
         ):
             pytest.fail("two processes hold one folder")
@@ -161,7 +163,9 @@ def test_the_hold_ends_with_an_error_as_well(run_folder: RunFolder) -> None:
 # --- finding ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_as_a_folder_below_the_runs_and_as_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_found_as_a_folder_below_the_runs_and_as_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     runs = Path("runs")
     old = begun(RunFolder.create(runs / "CartPole-v1" / "dqn", "seed0", {"schema": 1}), 1000)
@@ -175,12 +179,12 @@ def test_a_run_is_found_as_a_folder_below_the_runs_and_as_the_last(tmp_path: Pat
 
 
 def test_what_is_no_run_is_told_with_the_places_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(RunNotFound, match="there is no run 'abc', neither as a folder nor below") as caught:
+    with pytest.raises(RunNotFound, match=r"there is no run 'abc', neither as a folder nor below") as caught:
         runfolder.find("abc", tmp_path)
     assert caught.value.exit_code == 5
-    with pytest.raises(RunNotFound, match="there are no runs in"):
+    with pytest.raises(RunNotFound, match=r"there are no runs in"):
         runfolder.find("last", tmp_path / "nowhere")
-    with pytest.raises(RunNotFound, match="there is no run in"):
+    with pytest.raises(RunNotFound, match=r"there is no run in"):
         RunFolder(tmp_path)
 
 

@@ -158,7 +158,9 @@ def test_members_of_enums_come_back() -> None:
 
 
 def test_what_cannot_change_is_left_alone() -> None:
-    constants = Thing(f=len, g=pytest.raises, c=dict, d=torch.device("cpu"), t=torch.float32, p=Path("x"), n=np.dtype("f4"))
+    constants = Thing(
+        f=len, g=pytest.raises, c=dict, d=torch.device("cpu"), t=torch.float32, p=Path("x"), n=np.dtype("f4")
+    )
     before = dict(vars(constants))
     assert vars(moved(constants, constants)) == before
 
@@ -167,7 +169,9 @@ def test_what_cannot_change_is_left_alone() -> None:
 
 
 def test_an_attribute_that_cannot_be_kept_is_named_with_the_way_to_it() -> None:
-    with pytest.raises(UncapturedState, match=r"^sockets\['a'\]\[1\] is a builtins\.object, whose state cannot be kept"):
+    with pytest.raises(
+        UncapturedState, match=r"^sockets\['a'\]\[1\] is a builtins\.object, whose state cannot be kept"
+    ):
         states.collect(Thing(sockets={"a": [1, object()]}))
 
 
@@ -185,18 +189,18 @@ def test_an_attribute_that_cannot_be_kept_is_named_with_the_way_to_it() -> None:
     ids=["iterator", "bound method", "closure", "objects", "records", "set of enums", "set of modules"],
 )
 def test_what_may_hide_state_is_refused_by_name(value: object) -> None:
-    with pytest.raises(UncapturedState, match="^thing is a"):
+    with pytest.raises(UncapturedState, match=r"^thing is a"):
         states.collect(Thing(thing=value))
 
 
 def test_an_attribute_that_the_state_lacks_is_an_error() -> None:
-    with pytest.raises(UncapturedState, match="the saved state has no counter"):
+    with pytest.raises(UncapturedState, match=r"the saved state has no counter"):
         states.restore_into(Thing(counter=1), states.collect(Thing()))
 
 
 @pytest.mark.parametrize("value", [Counter(1), [Counter(1)], {"a": (Counter(1),)}], ids=["itself", "list", "dict"])
 def test_the_state_of_an_object_needs_an_object_to_load_it_into(value: object) -> None:
-    with pytest.raises(UncapturedState, match="thing.* has a saved state, but there is no object to load it into"):
+    with pytest.raises(UncapturedState, match=r"thing.* has a saved state, but there is no object to load it into"):
         moved(Thing(thing=value), Thing(thing=None))
 
 

@@ -229,7 +229,7 @@ def test_seconds_are_seconds_of_training_not_of_evaluation() -> None:
 
 
 def test_epochs_need_a_method_that_has_them() -> None:
-    with pytest.raises(UsageError, match="1epoch is in epochs, but this method has none"):
+    with pytest.raises(UsageError, match=r"1epoch is in epochs, but this method has none"):
         trainer_of(Counting(), evaluate="1epoch")
 
 
@@ -462,7 +462,7 @@ def test_an_error_in_one_callback_ends_the_run_and_all_that_were_started(error_a
 
 def test_an_error_at_the_end_keeps_no_other_callback_from_ending() -> None:
     algorithm = Counting(budget=1)
-    with pytest.raises(LookupError, match="end finished"):
+    with pytest.raises(LookupError, match=r"end finished"):
         trainer_of(algorithm, None, Recorder(None, "end"), Recorder()).run()
     assert algorithm.journal == ["start", "start", "end finished", "end finished", "close"]
 
@@ -470,7 +470,7 @@ def test_an_error_at_the_end_keeps_no_other_callback_from_ending() -> None:
 def test_an_error_at_the_end_does_not_hide_the_one_before_it() -> None:
     algorithm = Counting()
     algorithm.at_step = failing
-    with pytest.raises(ZeroDivisionError, match="at five"):
+    with pytest.raises(ZeroDivisionError, match=r"at five"):
         trainer_of(algorithm, None, Recorder(None, "end")).run()
 
 

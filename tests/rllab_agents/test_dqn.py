@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from rllab_agents.dqn import DQN, DQNConfig
 
 from rllab import experiment
 from rllab.agent import crossings
 from rllab.errors import UsageError
 from rllab.parts.replay import Batch
-from rllab_agents.dqn import DQN, DQNConfig
 
 
 class Clock(gymnasium.Env):
@@ -116,6 +116,10 @@ def by_hand(**options: Any) -> DQN:
     return agent
 
 
+def loss_of(agent: DQN, transitions: Batch) -> torch.Tensor:
+    return agent.loss(transitions, agent.next_q(transitions))
+
+
 def batch(terminated: float = 0.0) -> Batch:
     """Return one transition twice: from 1 by action 0, where Q is 1, with reward 1 to 2."""
     return Batch(
@@ -129,37 +133,37 @@ def batch(terminated: float = 0.0) -> Batch:
 
 def test_the_target_is_the_reward_and_the_discounted_best_value_of_the_target_network() -> None:
     """Q_target(2) = (6, 2), so y = 1 + 0.5 * 6 = 4 and the error is 3."""
-    assert by_hand(loss="squared").loss(batch()).item() == 9.0
-    assert by_hand(loss="huber").loss(batch()).item() == 3.0 - 0.5
+    assert loss_of(by_hand(loss="squared"), batch()).item() == 9.0
+    assert loss_of(by_hand(loss="huber"), batch()).item() == 3.0 - 0.5
 
 
 def test_with_double_the_online_network_chooses_and_the_target_network_rates() -> None:
     """Q(2) = (2, 4) chooses action 1, which Q_target rates 2, so y = 1 + 0.5 * 2 = 2 and the error is 1."""
-    assert by_hand(double=True, loss="squared").loss(batch()).item() == 1.0
-    assert by_hand(double=True, loss="huber").loss(batch()).item() == 0.5
+    assert loss_of(by_hand(double=True, loss="squared"), batch()).item() == 1.0
+    assert loss_of(by_hand(double=True, loss="huber"), batch()).item() == 0.5
 
 
 @pytest.mark.parametrize("double", [False, True])
 def test_a_terminal_state_has_no_value(double: bool) -> None:
     """y = 1, which is Q(1) for action 0 already."""
-    assert by_hand(double=double, loss="squared").loss(batch(terminated=1.0)).item() == 0.0
+    assert loss_of(by_hand(double=double, loss="squared"), batch(terminated=1.0)).item() == 0.0
 
 
 def test_a_small_error_is_squared_and_halved_by_huber() -> None:
     changed = batch(terminated=1.0)._replace(rewards=torch.tensor([1.5, 0.5]))
-    assert by_hand(loss="huber").loss(changed).item() == 0.5 * 0.5**2
-    assert by_hand(loss="squared").loss(changed).item() == 0.5**2
+    assert loss_of(by_hand(loss="huber"), changed).item() == 0.5 * 0.5**2
+    assert loss_of(by_hand(loss="squared"), changed).item() == 0.5**2
 
 
 def test_the_loss_is_a_mean_over_the_batch() -> None:
     changed = batch()._replace(terminated=torch.tensor([0.0, 1.0]))
-    assert by_hand(loss="squared").loss(changed).item() == 9.0 / 2
+    assert loss_of(by_hand(loss="squared"), changed).item() == 9.0 / 2
 
 
 def test_the_gradient_goes_into_the_online_value_of_the_action_taken_alone() -> None:
     """The error is -3 and the mean squared, so d loss / d Q(1, 0) = 2 * -3, times the input 1."""
     agent = by_hand(loss="squared", double=True)
-    agent.loss(batch()._replace(rewards=torch.full((2,), 3.0))).backward()
+    loss_of(agent, batch()._replace(rewards=torch.full((2,), 3.0))).backward()
     assert agent.q[0].weight.grad.tolist() == [[-6.0], [0.0]]
     assert all(parameter.grad is None for parameter in agent.target.parameters())
 
@@ -168,7 +172,7 @@ def test_the_gradient_goes_into_the_online_value_of_the_action_taken_alone() -> 
 def test_a_column_instead_of_a_vector_is_caught_before_it_broadcasts(part: str) -> None:
     wrong = batch()._replace(**{part: torch.ones(2, 1)})
     with pytest.raises(AssertionError):
-        by_hand().loss(wrong)
+        loss_of(by_hand(), wrong)
 
 
 # --- what goes into the buffer ------------------------------------------------------------------------------
@@ -274,37 +278,43 @@ def test_crossings_by_hand(num_envs: int, every: int, passed: list[int]) -> None
     assert len(found) == (found[-1] // every if every else 0)
 
 
+def watched(agent: DQN) -> tuple[list[Batch], list[float]]:
+    """Return lists that the batches and the losses of the agent's gradient steps will go to."""
+    batches: list[Batch] = []
+    losses: list[float] = []
+    loss = agent.loss
+
+    def watching(drawn: Batch, *rest: Any) -> torch.Tensor:
+        value = loss(drawn, *rest)
+        batches.append(drawn)
+        losses.append(value.item())
+        return value
+
+    agent.loss = watching  # type: ignore[method-assign]
+    return batches, losses
+
+
 @pytest.mark.parametrize("num_envs", [1, 3, 8])
-def test_the_updates_for_each_step_are_the_same_for_any_number_of_environments(
-    num_envs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_updates_for_each_step_are_the_same_for_any_number_of_environments(num_envs: int) -> None:
     """240 steps, learning after 24, one round of 2 for every 4 steps: (240 - 24) / 4 * 2 = 108."""
-    options = {"timesteps": 240, "learning_starts": 24, "train_every": 4, "gradient_steps": 2, "batch_size": 2}
+    options = {"timesteps": 240, "learning_starts": 24, "train_every": 4, "gradient_steps": 2, "batch_size": 16}
     agent = agent_for(num_envs=num_envs, **options)
-    rows: list[Any] = []
-    sample = agent.replay.sample
-
-    def watched(size: int, rng: np.random.Generator) -> Batch:
-        rows.append(rng.bit_generator.state["state"]["state"])
-        return sample(size, rng)
-
-    monkeypatch.setattr(agent.replay, "sample", watched)
+    batches, _ = watched(agent)
     while agent.count < 240:
-        before = len(rows)
+        before = len(batches)
         agent.step()
-        assert len(rows) == before or agent.count > 24
-    assert len(rows) == 108
-    assert len(set(rows)) == 108  # a batch of its own for each
+        assert len(batches) == before or agent.count > 24
+    assert len(batches) == 108
+    rows = {tuple(drawn.observations.flatten().tolist() + drawn.actions.tolist()) for drawn in batches}
+    assert len(rows) == 108  # a batch of its own for each
 
 
 def test_the_loss_of_a_round_is_the_mean_of_its_gradient_steps() -> None:
-    agent = agent_for(gradient_steps=3, batch_size=2, timesteps=100)
-    losses: list[float] = []
-    loss = agent.loss
-    agent.loss = lambda b: losses.append(loss(b)) or losses[-1]  # type: ignore[method-assign,func-returns-value,return-value]
+    agent = agent_for(gradient_steps=3, batch_size=2)
+    _, losses = watched(agent)
     metrics = agent.step()
     assert len(losses) == 3
-    assert float(metrics["train/loss"]) == pytest.approx(sum(map(float, losses)) / 3)
+    assert float(metrics["train/loss"]) == pytest.approx(sum(losses) / 3)
     assert not metrics["train/loss"].requires_grad  # type: ignore[union-attr]
 
 

@@ -470,7 +470,10 @@ def test_a_plugin_that_fails_to_import_costs_one_line_and_disturbs_nothing(rllab
         assert len([line for line in done.err.splitlines() if line != "bye"]) <= 2
     assert tiny("--quiet").code == 0
     listed = rllab("list", "agents")
-    assert (listed.code, {"dqn", "faulty", "exits"} <= {line.split()[0] for line in listed.out.splitlines()}) == (0, True)
+    assert (listed.code, {"dqn", "faulty", "exits"} <= {line.split()[0] for line in listed.out.splitlines()}) == (
+        0,
+        True,
+    )
 
 
 def test_two_plugins_of_one_name_are_told_apart_by_their_distribution(rllab, plugin):

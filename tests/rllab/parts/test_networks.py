@@ -15,6 +15,12 @@ def test_an_mlp_has_an_activation_after_each_hidden_layer_and_none_at_the_end() 
     assert mlp(3, (5, 4), 2)(torch.zeros(7, 3)).shape == (7, 2)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "sigmoid", "softplus", "linear"])
+def test_an_mlp_computes_what_its_layers_one_after_the_other_do(activation: Any) -> None:
+    network, inputs = mlp(3, (5, 4), 2, activation), torch.randn(7, 3)
+    assert torch.equal(network(inputs), nn.Sequential(*network)(inputs))
+
+
 def test_an_mlp_without_hidden_layers_is_linear() -> None:
     assert [type(layer) for layer in mlp(3, (), 2)] == [nn.Linear]
 
@@ -53,7 +59,10 @@ def test_every_sample_of_a_space_can_become_a_vector() -> None:
 @pytest.mark.parametrize(
     ("space", "reason"),
     [
-        (spaces.Box(0, 255, (84, 84, 3), np.uint8), r"it takes vectors, and the observations are images of \(84, 84, 3\)"),
+        (
+            spaces.Box(0, 255, (84, 84, 3), np.uint8),
+            r"it takes vectors, and the observations are images of \(84, 84, 3\)",
+        ),
         (spaces.Box(0, 255, (4, 84, 84), np.uint8), "images"),
         (spaces.Dict(a=spaces.Discrete(2)), "it takes Box, .* observations, not Dict"),
         (spaces.Tuple([spaces.Discrete(2)]), "not Tuple"),
@@ -64,4 +73,3 @@ def test_every_sample_of_a_space_can_become_a_vector() -> None:
 def test_what_is_no_vector_is_refused_with_the_reason(space: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Observations(space)
-

@@ -95,7 +95,7 @@ def test_gradients_of_an_earlier_loss_do_not_leak_into_a_step() -> None:
 
 
 def test_nothing_to_train_is_an_error() -> None:
-    with pytest.raises(ValueError, match="there are no parameters to train"):
+    with pytest.raises(ValueError, match=r"there are no parameters to train"):
         GradientSteps(nn.Linear(1, 1).requires_grad_(False), lr=1.0)
 
 
@@ -103,7 +103,7 @@ def test_nothing_to_train_is_an_error() -> None:
 def test_a_loss_that_is_not_finite_raises_and_changes_no_weight(value: float) -> None:
     model = network()
     before = [p.clone() for p in model.parameters()]
-    with pytest.raises(RunFailed, match=f"the loss became {value}\nTry a smaller --lr"):
+    with pytest.raises(RunFailed, match=rf"the loss became {value}\nTry a smaller --lr"):
         GradientSteps(model, lr=0.1)(loss_of(model) * value)
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
 

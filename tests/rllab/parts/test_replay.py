@@ -104,6 +104,16 @@ def test_the_ring_does_not_change_with_the_arrays_it_was_given() -> None:
     assert replay.state_dict()["observations"].tolist() == [[1, 1]]
 
 
+def test_a_batch_splits_into_smaller_ones_row_by_row() -> None:
+    replay = buffer(50)
+    add(replay, *range(50))
+    drawn = replay.sample(6, np.random.default_rng(0))
+    parts = list(drawn.split(2))
+    assert [len(part.rewards) for part in parts] == [2, 2, 2]
+    for whole, pieces in zip(drawn, zip(*parts, strict=True), strict=True):
+        assert torch.equal(torch.cat(pieces), whole)
+
+
 @pytest.mark.parametrize("added", [0, 3, 5, 7])
 def test_only_the_filled_part_is_saved_and_the_ring_goes_on_from_it(added: int) -> None:
     replay, other = buffer(5), buffer(5)

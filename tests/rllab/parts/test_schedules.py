@@ -3,7 +3,9 @@ import pytest
 from rllab.parts.schedules import linear, scheduled
 
 
-@pytest.mark.parametrize(("progress", "value"), [(0.0, 1.0), (0.1, 0.525), (0.2, 0.05), (0.5, 0.05), (1.0, 0.05), (1.1, 0.05)])
+@pytest.mark.parametrize(
+    ("progress", "value"), [(0.0, 1.0), (0.1, 0.525), (0.2, 0.05), (0.5, 0.05), (1.0, 0.05), (1.1, 0.05)]
+)
 def test_epsilon_falls_from_1_to_its_end_over_the_first_fifth_and_stays(progress: float, value: float) -> None:
     assert linear(1.0, 0.05, 0.2, progress) == pytest.approx(value)
 

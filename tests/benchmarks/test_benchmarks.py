@@ -1,0 +1,70 @@
+"""The benchmarks run, and write what they print; what they measure is not asserted here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def measure(script: str, tmp_path: Path, *options: str) -> tuple[str, dict[str, Any]]:
+    """Run a script in an empty folder; return what it printed, and its JSON."""
+    file = tmp_path / "numbers.json"
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / script), *options, "--json", str(file)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [file.name], "a benchmark leaves nothing behind"
+    return done.stdout, json.loads(file.read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_dqn_is_measured_side_by_side_with_stable_baselines3(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    printed, numbers = measure(
+        "dqn_vs_sb3.py",
+        tmp_path,
+        *("--steps", "1300", "--eval-every", "650", "--eval-episodes", "2", "--repeats", "1"),
+    )
+    assert set(numbers["settings"]) == {"zoo", "small"}
+    for setting in numbers["settings"].values():
+        for library in ("rllab", "sb3"):
+            (run,) = setting["runs"][library]
+            assert run["speed"] > 0
+            assert [step for step, *_ in run["evaluations"]][:2] == [650, 1300]
+        assert setting["ratios"]["env steps per second"]["median"] > 0
+    assert "not reached" in printed
+
+
+@pytest.mark.slow
+def test_the_trainer_is_measured_against_a_bare_loop(tmp_path: Path) -> None:
+    printed, numbers = measure("trainer_overhead.py", tmp_path, "--steps", "100", "--repeats", "1")
+    assert set(numbers["cases"]) == {"dqn", "floats", "tensors"}
+    for name, case in numbers["cases"].items():
+        assert name in printed
+        assert case["bare"]["median"] > 0
+        assert case["overhead"]["median"] > -100
+
+
+def test_a_setting_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "dqn_vs_sb3.py"), "--settings", "huge"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "zoo, small" in done.stderr

@@ -1,0 +1,86 @@
+"""The live panel, the lines elsewhere, and the summary."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rllab.algorithm import Objective
+from rllab.cli.progress import Lines, Panels, _clock
+
+METRICS = {
+    "eval/return": 206.7,
+    "train/return": 45.25,
+    "train/loss": 3.695e-05,
+    "train/epsilon": 0.05,
+    "train/lr": 1e-3,
+}
+
+
+def trainer(count: int) -> Any:
+    algorithm = SimpleNamespace(
+        budget=50_000, unit="env steps", task=None, objective=lambda task: Objective("eval/return", maximize=True)
+    )
+    return SimpleNamespace(count=count, algorithm=algorithm, logger=SimpleNamespace(latest={}))
+
+
+def panel(width: int, count: int = 10_450, metrics: dict[str, float] = METRICS) -> list[str]:
+    """Return the lines of the panel on a terminal of some width."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    shown = Panels(console)
+    shown.trainer, shown.shown = trainer(count), dict(metrics)
+    shown.began -= 10
+    with console.capture() as capture:
+        console.print(shown.render())
+    return capture.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("count", [0, 1, 10_450, 50_000])
+def test_the_panel_has_four_lines_of_one_width_and_no_more(width, count):
+    for metrics in ({}, {"train/return": 9.0}, METRICS):
+        lines = panel(width, count, metrics)
+        assert [len(line) for line in lines] == [width] * 4
+
+
+def test_the_panel_shows_how_far_it_is_and_the_last_scores_first():
+    bar, numbers = panel(80)[1:3]
+    assert " 21%  10,450/50,000 env steps" in bar
+    assert "left" in bar
+    for part in ("/s ", "evaluation 206.7", "return 45.25", "loss 3.695e-05"):
+        assert part in numbers
+    assert "lr" not in numbers
+    assert "lr 0.001" in panel(120)[2]
+
+
+def test_numbers_keep_their_places_when_they_grow():
+    few = panel(120, metrics={**METRICS, "eval/return": 9.0, "train/loss": 1.0})[2]
+    many = panel(120)[2]
+    for label in ("evaluation", "return", "loss", "epsilon", "lr"):
+        assert few.index(f"{label} ") == many.index(f"{label} ")
+
+
+def test_elsewhere_a_line_says_the_same_without_escapes():
+    console = Console(file=io.StringIO(), width=80)
+    shown = Lines(console)
+    shown.trainer, shown.shown = trainer(10_450), dict(METRICS)
+    with console.capture() as capture:
+        shown.on_due()
+    (line,) = capture.get().splitlines()
+    assert line.startswith("10,450/50,000 env steps (21%)  ")
+    assert "evaluation 206.7  return 45.25  loss 3.695e-05  epsilon 0.05  lr 0.001" in line
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (47.4, "47 s"), (59.7, "1:00 min"), (185, "3:05 min"), (7800, "2:10 h"), (3599.6, "1:00 h")],
+)
+def test_times_are_written_as_one_reads_them(seconds, text):
+    assert _clock(seconds) == text
+
+
+def test_a_time_that_is_not_known_is_a_question_mark():
+    assert _clock(float("inf")) == "?"
