@@ -44,9 +44,10 @@ def main() -> None:
         print(
             f"{title}: mean {values.mean():.1f} [{low:.1f}, {high:.1f}] over {len(seeds)} seeds, lowest {values.min():.1f}"
         )
-    print(f"random policy: {_random_return(arguments.episodes):.1f}")
+    random = _random_return(arguments.episodes)
+    print(f"random policy: {random:.1f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps({"seeds": rows, "random": random}, indent=1) + "\n", encoding="utf-8")
 
 
 def _one(seed: int, runs_dir: Path, episodes: int) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def trained(algorithm: Algorithm, clock: Callable[[], float], inside: list[float
         logger = Logger({"jsonl": JsonLinesWriter(), "tensorboard": TensorBoardWriter()}, algorithm.reductions)
         saver = TimedCheckpoint(clock, folder=files, objective=algorithm.objective(algorithm.task))
         callbacks: list[Callback] = [
-            StopWhen([Condition.parse("train/loss<=-1")]),
+            StopWhen([Condition.parse("train/loss<=-1")], Interval.parse("1%")),
             WriteLine(Interval.parse("1%")),
             Lines(Console(file=StringIO())),
             saver,

@@ -39,7 +39,7 @@ class Callback:
 
     @property
     def name(self) -> str:
-        """Return the name under which its state is kept, unique in a run."""
+        """Return the name under which its state is kept."""
         return type(self).__name__
 
     def on_start(self, trainer: Trainer) -> None:
@@ -84,21 +84,27 @@ class Evaluate(Callback):
 
 
 class StopWhen(Callback):
-    """Ends the run as finished when all conditions hold for the latest metrics."""
+    """Ends the run as finished when all conditions hold for the latest metrics.
+
+    Args:
+        conditions: what has to hold.
+        every: how often the metrics of training are looked at.
+    """
 
     transient = frozenset({"conditions", "_latest"})
 
-    def __init__(self, conditions: Sequence[Condition]) -> None:
+    def __init__(self, conditions: Sequence[Condition], every: Interval) -> None:
         self.conditions = conditions
+        self.every = every
         self._latest: Metrics = {}
+
+    def on_due(self) -> None:
+        """Look at the averages that the next line will have; it comes before the evaluation, so that one follows."""
+        self._look(dict(self.trainer.logger.averages()))
 
     def on_evaluate(self, metrics: Metrics) -> None:
         """Look at the metrics of an evaluation."""
         self._look(metrics)
-
-    def on_log(self, line: dict[str, float]) -> None:
-        """Look at a line of metrics."""
-        self._look(dict(line))
 
     def _look(self, metrics: Metrics) -> None:
         self._latest |= metrics

@@ -499,8 +499,8 @@ def _logger(planned: Plan) -> Logger:
 def _callbacks(planned: Plan) -> list[Callback]:
     options = planned.options
     added = [_plugin("rllab.callbacks", name, Callback) for name in options.callback]
-    stop = [StopWhen(options.stop_when)] if options.stop_when else []
-    return [Evaluate(options.eval_every), *stop, WriteLine(options.log_every), *added]
+    stop = [StopWhen(options.stop_when, options.log_every)] if options.stop_when else []
+    return [*stop, Evaluate(options.eval_every), WriteLine(options.log_every), *added]
 
 
 def _plugin(group: str, name: str, base: type[Any]) -> Any:

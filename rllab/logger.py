@@ -84,6 +84,7 @@ class Logger:
         self._reductions = dict(reductions or {})
         self._recorded: list[tuple[int, Metrics]] = []
         self._folded: dict[str, list[float]] = {}  # name -> [sum or last value, how many]
+        self._broken: tuple[int, str] | None = None  # where a loss was first not finite
         self._last_step = -1
         self._last_speed = (0, 0.0)
 
@@ -97,6 +98,7 @@ class Logger:
         self._recorded.append((count, metrics))
         if len(self._recorded) >= _FOLD_AT:
             self._fold()
+            self._check()
 
     def write(self, step: int, seconds: float, *, last: bool = False) -> dict[str, float] | None:
         """Write one line of what was recorded since the last one.
@@ -114,11 +116,7 @@ class Logger:
         """
         if step <= self._last_step:
             return None
-        error = self._take(self._fold)
-        line: dict[str, float] = {
-            name: value if self._reductions.get(name, "mean") != "mean" else value / number
-            for name, (value, number) in sorted(self._folded.items())
-        }
+        line = self.averages()
         self._folded = {}
         since_step, since_seconds = (0, 0.0) if last else self._last_speed
         if seconds > since_seconds:
@@ -128,9 +126,16 @@ class Logger:
         line = {"time": round(seconds, 3), **line}
         for writer in self.writers.values():
             writer.write(step, line)
-        if error is not None:
-            raise error
+        self._check()
         return line
+
+    def averages(self) -> dict[str, float]:
+        """Return what was recorded since the last line, as that line will have it."""
+        self._fold()
+        return {
+            name: value if self._reductions.get(name, "mean") != "mean" else value / number
+            for name, (value, number) in sorted(self._folded.items())
+        }
 
     def media(self, step: int, name: str, item: object) -> None:
         """Hand a picture or a text to every writer."""
@@ -155,28 +160,21 @@ class Logger:
 
     # --- averages
 
-    @staticmethod
-    def _take(fold: Any) -> NonFinite | None:
-        try:
-            fold()
-        except NonFinite as error:
-            return error
-        return None
-
     def _fold(self) -> None:
         """Add what was recorded to the sums, in order, so that the sums do not depend on when they are made."""
         recorded, self._recorded = self._recorded, []
-        broken: tuple[int, NonFinite] | None = None  # the step a loss broke first at
         for name in dict.fromkeys(chain.from_iterable(metrics for _, metrics in recorded)):
             numbers = _to_floats([metrics[name] for _, metrics in recorded if name in metrics])
             self._fold_column(name, numbers)
             if "loss" in name and not math.isfinite(sum(numbers)):
                 counts = (count for count, metrics in recorded if name in metrics)
                 for count, number in zip(counts, numbers, strict=True):
-                    if not math.isfinite(number) and (broken is None or count < broken[0]):
-                        broken = count, NonFinite(f"{name} became {number} at step {count}")
-        if broken is not None:
-            raise broken[1]
+                    if not math.isfinite(number) and (self._broken is None or count < self._broken[0]):
+                        self._broken = count, f"{name} became {number} at step {count}"
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise NonFinite(self._broken[1])
 
     def _fold_column(self, name: str, numbers: list[float]) -> None:
         total, number = self._folded.get(name, (0.0, 0.0))
@@ -192,6 +190,7 @@ class Logger:
             NonFinite: if a loss was NaN or infinite since the last line.
         """
         self._fold()
+        self._check()
         return {
             "folded": {name: list(pair) for name, pair in self._folded.items()},
             "latest": dict(self.latest),

@@ -21,7 +21,7 @@ from rllab.agent import Agent
 from rllab.algorithm import Algorithm
 from rllab.errors import CheckpointError
 from rllab.runfolder import RunFolder
-from rllab.seeding import Streams
+from rllab.seeding import Streams, preserved_globals
 
 
 class Series(NamedTuple):
@@ -94,7 +94,8 @@ class Run:
         planned = experiment.reopen(self.folder, {"device": device})
         path = self._checkpoint(which)
         experiment.check_note(path, self.folder)
-        algorithm, _ = experiment.build(planned)
+        with preserved_globals():
+            algorithm, _ = experiment.build(planned)
         try:
             algorithm.load_weights(checkpoint.load_weights(path))
         except ValueError as error:
@@ -162,7 +163,9 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
     Raises:
         RllabError: if an option is wrong, or training fails.
     """
-    folder, _ = experiment.start(experiment.plan(method, target, options), _watch(progress))
+    planned = experiment.plan(method, target, options)
+    with preserved_globals():
+        folder, _ = experiment.start(planned, _watch(progress))
     return Run(folder)
 
 
@@ -175,7 +178,8 @@ def resume(run: str | os.PathLike[str], *, progress: bool = True, extend: int | 
         extend: a larger budget.
         **options: options about how it is run, such as `eval_every="10%"`.
     """
-    folder, _ = experiment.resume(RunFolder(runfolder.find(run)), options, extend=extend, watch=_watch(progress))
+    with preserved_globals():
+        folder, _ = experiment.resume(RunFolder(runfolder.find(run)), options, extend=extend, watch=_watch(progress))
     return Run(folder)
 
 

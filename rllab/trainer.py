@@ -43,11 +43,9 @@ class _Due:
     done_at: int = -1
 
     def is_now(self, count: int, seconds: float, *, end: bool) -> bool:
-        return (end and self.is_owed(count)) or count >= self.next_count or seconds >= self.next_time
-
-    def is_owed(self, count: int) -> bool:
-        """Whether it still has to come at this count if the run ends there."""
-        return self.done_at != count and (self.units is not None or self.seconds is not None)
+        off = self.units is None and self.seconds is None
+        owed_at_end = end and not off and self.done_at != count
+        return owed_at_end or count >= self.next_count or seconds >= self.next_time
 
     def advance(self, count: int, seconds: float) -> None:
         self.next_count = math.inf if self.units is None else (count // self.units + 1) * self.units
@@ -87,6 +85,7 @@ class Trainer:
         self._resumed_at: float | None = None
         self._next_count = 0.0
         self._next_time = math.inf
+        self._keys = _keys(self.callbacks)
         self._due = {c: self._first_due(c.every) for c in self.callbacks if c.every is not None}
 
     # --- what callbacks use
@@ -173,7 +172,7 @@ class Trainer:
         try:
             while True:
                 self._boundary()  # at the start: what was still due when the run was stopped
-                if self._status is not None and not self._owes():
+                if self._status is not None:
                     return self._status
                 if algorithm.count >= algorithm.budget:
                     return Status("finished", "the budget is used up")
@@ -184,8 +183,6 @@ class Trainer:
                     return Status("stopped", f"--max-time {self._max_time:g}s")
                 self._next_count = min(self._next_count, stop_count, algorithm.budget)
                 self._next_time = min(self._next_time, stop_time)
-                if self._status is not None:  # one more step, for an end with an evaluation and a line of its own
-                    self._next_count = algorithm.count + 1
                 while algorithm.count < self._next_count and time.perf_counter() < self._next_time:
                     metrics = algorithm.step()
                     if metrics:
@@ -218,9 +215,6 @@ class Trainer:
             due.next_count, due.next_time = before
             raise
         due.done_at = self.count
-
-    def _owes(self) -> bool:
-        return any(due.is_owed(self.count) for due in self._due.values())
 
     def _end(self, started: list[Callback], status: Status) -> None:
         """Call every `on_end`; the first error in one is raised after all were called, unless there was one before."""
@@ -255,9 +249,9 @@ class Trainer:
         """Return the training time, what is due, and the state of the logger and the callbacks."""
         return {
             "seconds": self.seconds,
-            "due": {c.name: [d.interval, d.next_count, d.next_time] for c, d in self._due.items()},
+            "due": {self._keys[c]: [d.interval, d.next_count, d.next_time] for c, d in self._due.items()},
             "logger": self.logger.state_dict(),
-            "callbacks": {callback.name: callback.state_dict() for callback in self.callbacks},
+            "callbacks": {self._keys[callback]: callback.state_dict() for callback in self.callbacks},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -265,10 +259,19 @@ class Trainer:
         self._trained = state["seconds"]
         self.logger.load_state_dict(state["logger"])
         for callback, due in self._due.items():
-            interval, next_count, next_time = state["due"].get(callback.name, (None, math.inf, math.inf))
+            interval, next_count, next_time = state["due"].get(self._keys[callback], (None, math.inf, math.inf))
             due.advance(self.count, self._trained)
             if interval == due.interval or next_count <= self.count:
                 due.next_count, due.next_time = next_count, next_time
         for callback in self.callbacks:
-            if callback.name in state["callbacks"]:
-                callback.load_state_dict(state["callbacks"][callback.name])
+            if self._keys[callback] in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][self._keys[callback]])
+
+
+def _keys(callbacks: Sequence[Callback]) -> dict[Callback, str]:
+    """Return the name under which each callback's state is kept: its own, numbered where several have the same."""
+    keys: dict[Callback, str] = {}
+    for callback in callbacks:
+        same = sum(other.name == callback.name for other in keys)
+        keys[callback] = f"{callback.name}.{same + 1}" if same else callback.name
+    return keys

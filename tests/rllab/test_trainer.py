@@ -130,7 +130,9 @@ def trainer_of(
         saver = [Saving(Interval.parse(save), folder, objective, keep=100, note={}, share=1.0)]
     logger = Logger({"jsonl": JsonLinesWriter()} if folder else {})
     LOGGERS.append(logger)
-    callbacks = [Evaluate(Interval.parse(evaluate)), WriteLine(Interval.parse(line)), *added, *saver]
+    stops = [callback for callback in added if isinstance(callback, StopWhen)]
+    others = [callback for callback in added if callback not in stops]
+    callbacks = [*stops, Evaluate(Interval.parse(evaluate)), WriteLine(Interval.parse(line)), *others, *saver]
     return Trainer(algorithm, logger, callbacks, **options)
 
 
@@ -292,7 +294,7 @@ def test_max_time_stops_between_two_steps() -> None:
 
 def test_stop_when_ends_the_run_as_finished_with_the_evaluation_that_got_there(run_folder: RunFolder) -> None:
     algorithm = Counting(budget=100)
-    stop = StopWhen([Condition.parse("eval/score>=20"), Condition.parse("train/count>0")])
+    stop = StopWhen([Condition.parse("eval/score>=20"), Condition.parse("train/count>0")], Interval.parse("10"))
     trainer = trainer_of(algorithm, run_folder, stop, Recorder("1000"), evaluate="10", line="10", save="0")
     trainer.logger.open(run_folder)
     assert trainer.run() == Status("finished", "eval/score>=20 and train/count>0")
@@ -305,14 +307,14 @@ def test_stop_when_ends_the_run_as_finished_with_the_evaluation_that_got_there(r
 
 def test_stop_when_on_a_metric_of_training_still_evaluates_at_the_end(run_folder: RunFolder) -> None:
     algorithm = Counting(budget=100)
-    stop = StopWhen([Condition.parse("train/count>=15")])
+    stop = StopWhen([Condition.parse("train/count>=15")], Interval.parse("10"))
     trainer = trainer_of(algorithm, run_folder, stop, evaluate="50", line="10", save="0")
     trainer.logger.open(run_folder)
     assert trainer.run().state == "finished"
-    # the line at 20 has the average of 11 to 20; it is written already, so that the end gets one of its own
-    assert [line["step"] for line in lines(run_folder)] == [10, 20, 21]
-    assert lines(run_folder)[-1]["eval/score"] == 21
-    assert checkpoint.steps(run_folder.checkpoints) == [21]
+    # the line at 20 has the average of 11 to 20, and the evaluation of the end
+    assert [line["step"] for line in lines(run_folder)] == [10, 20]
+    assert lines(run_folder)[-1]["eval/score"] == 20
+    assert checkpoint.steps(run_folder.checkpoints) == [20]
 
 
 def test_a_callback_may_finish_the_run_at_any_step() -> None:

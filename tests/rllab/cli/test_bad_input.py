@@ -514,7 +514,7 @@ SLOW_RUN = (
 
 
 @pytest.mark.usefixtures("toys")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_exits_with_75(process, tmp_path, number):
     run = process(*SLOW_RUN, "--eval-every", "0")
     wait(lambda: lines(tmp_path / "run"), run)
