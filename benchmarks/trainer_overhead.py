@@ -14,11 +14,12 @@ is shown by itself: it depends on the disk, and the trainer puts it off when it 
 The methods are DQN with a network of 64x64, and a synthetic one whose step takes 50 microseconds and returns
 three metrics, as floats and as tensors.
 
-How to read it: `by turns` compares a run with a bare loop before or after it, whichever alternates, by the
-processor's time of all threads together (--wall: by the clock on the wall, which on a busy machine counts what
-others do as well). `within` looks at one run alone: all its time outside `step()`, other threads included, as
-a share of that inside. It misses what the trainer does to the caches, and drifts much less; where the range of
-`by turns` is wide, it is the one to believe.
+How to read it: `by turns` compares a run with a bare loop before or after it, whichever alternates. Its
+difference is small against what a busy machine does to either, so that it takes a quiet one to believe it.
+`alone` is made for any: run and bare loop do as many steps that compute nothing and return the same kind of
+metrics, and what the run takes longer is given as a share of the bare loop of the method (of 50 microseconds a
+step for the synthetic ones). What it misses is what trainer and method do to each other's caches. All times
+are the processor's, of all threads together; with --wall those of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -52,26 +53,32 @@ STEP_SECONDS = 50e-6
 
 
 class Synthetic(Algorithm):
-    """Computes for 50 microseconds a step, and returns three metrics."""
+    """Computes for 50 microseconds a step, or for none if `empty`, and returns three metrics."""
 
     Config = Config
     unit = "steps"
     budget = 0
     transient = frozenset({"budget", "rounds"})
 
-    def __init__(self, budget: int, *, tensors: bool) -> None:
+    def __init__(self, budget: int, *, tensors: bool, empty: bool = False) -> None:
         super().__init__(Config(), None, device=torch.device("cpu"), streams=Streams(0))
         self.budget = budget
         self.values: list[Any] = [torch.tensor(x) if tensors else x for x in (0.1, 0.2, 0.3)]
-        self.rounds = 1
+        self.rounds = 0 if empty else 1
+        if empty:
+            return
+        self.rounds = max(1, round(STEP_SECONDS / min(self._seconds() for _ in range(20))))
+
+    def _seconds(self) -> float:
+        """Return how long the work takes now."""
         start = time.process_time()
-        for _ in range(2_000):
+        for _ in range(500):
             self._work()
-        self.rounds = max(1, round(STEP_SECONDS / ((time.process_time() - start) / 2_000)))
+        return (time.process_time() - start) / 500
 
     def _work(self) -> None:
         for _ in range(self.rounds):
-            sum(range(100))
+            sum(range(20))
 
     def step(self) -> Metrics:
         """Count and compute."""
@@ -133,25 +140,8 @@ def bare(algorithm: Algorithm, clock: Callable[[], float]) -> float:
     return seconds
 
 
-def trained(algorithm: Algorithm, clock: Callable[[], float], inside: list[float] | None = None) -> tuple[float, float]:
-    """Return the seconds of a run without saving, and those of saving.
-
-    Args:
-        algorithm: what to train.
-        clock: gives seconds.
-        inside: if given, the seconds of all steps are added to its first item.
-    """
-    if inside is not None:
-        method, now = type(algorithm), time.perf_counter
-
-        class Timed(method):  # type: ignore[misc, valid-type]
-            def step(self) -> Metrics:
-                start = now()
-                metrics = method.step(self)
-                inside[0] += now() - start
-                return metrics
-
-        algorithm.__class__ = Timed
+def trained(algorithm: Algorithm, clock: Callable[[], float]) -> tuple[float, float]:
+    """Return the seconds of a run without saving, and those of saving."""
     with tempfile.TemporaryDirectory() as folder:
         info = {"task": "none", "method": "none", "seed": 0, "objective": {"metric": "eval/return"}, "config": {}}
         files = RunFolder.create(Path(folder), "run", {**info, "task_config": {}, "options": {}})
@@ -171,15 +161,10 @@ def trained(algorithm: Algorithm, clock: Callable[[], float], inside: list[float
         return clock() - start - saver.took, saver.took
 
 
-def within(algorithm: Algorithm) -> float:
-    """Return the time of a run outside `step()`, as a share of that inside, in %."""
-
-    def other_threads() -> float:
-        return time.process_time() - time.thread_time()
-
-    inside, before = [0.0], other_threads()
-    seconds, _ = trained(algorithm, time.perf_counter, inside)
-    return ((seconds + other_threads() - before) / inside[0] - 1) * 100
+def added(steps: int, clock: Callable[[], float], *, tensors: bool) -> float:
+    """Return the seconds that a run of steps that compute nothing takes longer than a bare loop over them."""
+    alone = bare(Synthetic(steps, tensors=tensors, empty=True), clock)
+    return trained(Synthetic(steps, tensors=tensors, empty=True), clock)[0] - alone
 
 
 @click.command(help="Measure what the trainer adds to a bare loop; the module's docstring says how.")
@@ -198,11 +183,11 @@ def main(cases: str, steps: int, repeats: int, wall: bool, json_file: Path | Non
     torch.set_num_threads(1)
     versions = measured_with("rllab", "torch", "numpy")
     click.echo(", ".join(f"{name} {value}" for name, value in versions.items()))
-    columns = ["bare, us a step", "by turns, %", "within, %", "saving, %"]
+    columns = ["bare, us a step", "by turns, %", "alone, %", "saving, %"]
     click.echo(f"{'method':8}" + "".join(f"{column:>26}" for column in columns))
     results = {}
     for name in chosen:
-        measured: dict[str, list[float]] = {"bare": [], "overhead": [], "within": [], "saving": []}
+        measured: dict[str, list[float]] = {"bare": [], "overhead": [], "alone": [], "saving": []}
         bare(CASES[name](max(steps // 10, 50)), clock)  # what is loaded at the first step
         for repeat in range(repeats):
             first, second = CASES[name](steps), CASES[name](steps)
@@ -216,7 +201,8 @@ def main(cases: str, steps: int, repeats: int, wall: bool, json_file: Path | Non
                 alone = bare(second, clock)
             measured["bare"].append(alone / second.budget * 1e6)
             measured["overhead"].append((run / alone - 1) * 100)
-            measured["within"].append(within(CASES[name](steps)))
+            seconds = second.budget * STEP_SECONDS if isinstance(second, Synthetic) else alone
+            measured["alone"].append(added(second.budget, clock, tensors=name != "floats") / seconds * 100)
             measured["saving"].append(saving / alone * 100)
         click.echo(f"{name:8}" + "".join(f"{spread(values, '.1f'):>26}" for values in measured.values()))
         results[name] = {what: summary(values) for what, values in measured.items()}

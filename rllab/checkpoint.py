@@ -205,7 +205,8 @@ def prune(folder: Path, keep: int, newest: int) -> None:
     there = steps(folder)
     good = [step for step in there if step <= newest]
     for step in set(there) - set(good[: max(keep, 1)]):
-        shutil.rmtree(folder / name_of(step), ignore_errors=True)
+        with suppress(OSError):  # under another name first: half of it must not look like a checkpoint after a kill
+            (folder / name_of(step)).rename(folder / f".{name_of(step)}.{os.getpid()}.gone.tmp")
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
 

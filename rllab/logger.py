@@ -211,14 +211,15 @@ class Logger:
 
 def _to_floats(values: list[float | Tensor]) -> list[float]:
     """Return numbers and 0-d tensors as floats; tensors of another device cross to the host all at once."""
-    if set(map(type, values)) == {float}:
+    kinds = set(map(type, values))
+    if kinds == {float}:
         return cast(list[float], values)
-    if isinstance(values[0], Tensor) and not values[0].is_cpu:
-        away = [i for i, value in enumerate(values) if isinstance(value, Tensor) and not value.is_cpu]
-        moved = torch.stack([cast(Tensor, values[i]).detach().double() for i in away]).tolist()
-        values = list(values)
-        for i, number in zip(away, moved, strict=True):
-            values[i] = number
+    if kinds == {Tensor}:
+        tensors = cast(list[Tensor], values)
+        if tensors[0].is_cpu:
+            return [tensor.item() for tensor in tensors]
+        moved: list[float] = torch.stack([tensor.detach().double() for tensor in tensors]).tolist()
+        return moved
     return [float(value.item() if isinstance(value, Tensor) else value) for value in values]
 
 
