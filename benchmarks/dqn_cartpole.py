@@ -41,9 +41,7 @@ def main() -> None:
     for name, title in (("best", "best checkpoint"), ("last", "after the last step")):
         values = np.array([row[name] for row in rows])
         low, high = _interval(values)
-        print(
-            f"{title}: mean {values.mean():.1f} [{low:.1f}, {high:.1f}] over {len(seeds)} seeds, lowest {values.min():.1f}"
-        )
+        print(f"{title}: mean {values.mean():.1f} [{low:.1f}, {high:.1f}], lowest {values.min():.1f}")
     random = _random_return(arguments.episodes)
     print(f"random policy: {random:.1f}")
     if arguments.json:

@@ -37,7 +37,7 @@ import torch
 from report import measured_with, spread, summary
 from rich.console import Console
 
-from rllab import experiment
+from rllab import experiment, planning
 from rllab.algorithm import Algorithm, Metrics, Objective
 from rllab.callbacks import Callback, Checkpoint, StopWhen, WriteLine
 from rllab.cli.progress import Lines
@@ -100,7 +100,7 @@ class Synthetic(Algorithm):
 def dqn(steps: int) -> Algorithm:
     """Return DQN on CartPole-v1 with a network of 64x64 and one update per step, ready to train."""
     options = {"preset": "none", "timesteps": steps, "hidden": (64, 64), "learning_starts": 0, "device": "cpu"}
-    algorithm, _ = experiment.build(experiment.plan("dqn", "CartPole-v1", options))
+    algorithm, _ = experiment.build(planning.plan("dqn", "CartPole-v1", options))
     algorithm.setup()
     return algorithm
 

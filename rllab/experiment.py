@@ -1,6 +1,5 @@
-"""Plugin + task + configuration + run folder = a trained run: what `run` and `resume` call.
+"""Plan + run folder = a trained run: what `run` and `resume` call.
 
-plan()    names and raw values -> a Plan, with everything checked that can be checked before training
 start()   a Plan -> a new run folder, trained
 resume()  a run folder -> trained further
 """
@@ -8,218 +7,32 @@ resume()  a run folder -> trained further
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rllab import checkpoint, device, plugins, runfolder
+from rllab import checkpoint, device, runfolder
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm
-from rllab.callbacks import Callback, Checkpoint, Evaluate, StopWhen, WriteLine
-from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
-from rllab.errors import CheckpointError, PluginError, RllabError, RunFailed, UsageError, did_you_mean
-from rllab.logger import JsonLinesWriter, Logger, Writer
-from rllab.plugins import Plugin
+from rllab.callbacks import Callback, Checkpoint
+from rllab.config import flag, plain, write_toml
+from rllab.errors import CheckpointError, RllabError, RunFailed, UsageError
+from rllab.logger import Logger
+from rllab.planning import Plan, check_how, make_callbacks, make_logger, reopen
 from rllab.provenance import provenance
 from rllab.runfolder import RunFolder
-from rllab.runoptions import HOW, KEPT, PLACES, RunOptions
+from rllab.runoptions import HOW, KEPT
 from rllab.seeding import Streams, set_global_state
 from rllab.state import State, UncapturedState
-from rllab.task import Task
 from rllab.trainer import Status, Trainer
 
 _log = logging.getLogger("rllab")
-
-# --- what a method takes --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method plugin, loaded, and the options it takes for a target."""
-
-    plugin: Plugin
-    algorithm: type[Algorithm]
-
-    @property
-    def name(self) -> str:
-        """Return its name on the command line."""
-        return self.plugin.name
-
-    def task_options(self, target: str) -> dict[str, str]:
-        """Return the options of a target by name, with the task's own names; one that clashes gets `task_` added."""
-        taken = set(self.algorithm.Config.model_fields) | set(RunOptions.model_fields)
-        fields = self.algorithm.Task.config_class(target).model_fields
-        return {f"task_{name}" if name in taken else name: name for name in fields}
-
-    def option_names(self, target: str) -> set[str]:
-        """Return the names of all options of `rllab run METHOD TARGET`."""
-        return {*self.algorithm.Config.model_fields, *self.task_options(target), *RunOptions.model_fields}
-
-    def presets(self) -> dict[str, dict[str, Any]]:
-        """Return the presets of the method by name: the TOML file beside its module."""
-        module = inspect.getsourcefile(self.algorithm)
-        file = Path(module).with_suffix(".toml") if module else None
-        if file is None or not file.is_file():
-            return {}
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
-
-
-def load_method(name: str) -> Method:
-    """Import a method.
-
-    Raises:
-        PluginError: if there is none of that name, or it cannot be imported, or is no `Algorithm`.
-    """
-    plugin = plugins.method(name)
-    algorithm = plugins.load(plugin)
-    if not (isinstance(algorithm, type) and issubclass(algorithm, Algorithm)):
-        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.Algorithm")
-    if clash := sorted(set(algorithm.Config.model_fields) & set(RunOptions.model_fields)):
-        raise PluginError(
-            f"the method {plugin.name!r} of {plugin.distribution} has options that every run has: {', '.join(clash)}",
-            "They have to be called something else in its Config.",
-        )
-    return Method(plugin, algorithm)
-
-
-# --- planning -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that could start: everything resolved and checked."""
-
-    method: Method
-    task: Task
-    config: Config
-    options: RunOptions
-    sources: dict[str, str]
-    given: dict[str, str]
-
-    @property
-    def algorithm_class(self) -> type[Algorithm]:
-        """Return the class of the method."""
-        return self.method.algorithm
-
-    def sections(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return all values in the sections of config.toml: a comment, and values by option name."""
-        own = self.method.task_options(self.task.name)
-        task = plain(self.task.config)
-        options = plain(self.options)
-        return [
-            (
-                f"rllab run {self.method.name} {self.task.name} --config config.toml",
-                {"method": self.method.name, "task": self.task.name, "seed": self.options.seed},
-            ),
-            (f"Hyperparameters of {self.method.name}", plain(self.config)),
-            (f"The {self.task.kind}", {option: task[name] for option, name in own.items()}),
-            ("How it is run", {name: options[name] for name in KEPT}),
-        ]
-
-
-def plan(method: str, target: str, values: Mapping[str, Any] | None = None, *, source: str = "option") -> Plan:
-    """Resolve and check a run without starting it.
-
-    Args:
-        method: name of the method.
-        target: name of the environment or dataset.
-        values: raw values by option name; their source is called `source`.
-        source: what run.json says of where `values` came from.
-
-    Raises:
-        RllabError: that says what is wrong and what would be right.
-    """
-    return plan_method(load_method(method), target, values, source=source)
-
-
-def plan_method(
-    loaded: Method, target: str, values: Mapping[str, Any] | None = None, *, source: str = "option"
-) -> Plan:
-    """Do what `plan` does, for a method that is loaded already."""
-    given = dict(values or {})
-    names = loaded.option_names(target)
-    for name in given:
-        if name not in names:
-            raise UsageError(
-                f"{loaded.name} has no option {flag(name)}.",
-                did_you_mean(name, names) or f"`rllab run {loaded.name} --help` lists them.",
-            )
-    layers = [*variables(sorted(names - PLACES)), Layer(source, given)]
-    file = resolve(layers).values.get("config")
-    if file is not None:
-        layers.insert(0, _file_layer(Path(file), loaded, target, names))
-    chosen = resolve(layers).values.get("preset")
-    layers.insert(0, _preset_layer(loaded, target, chosen))
-    values, sources = resolve(layers)
-    planned = _checked(loaded, target, values, sources, given)
-    _check_how(planned)
-    return planned
-
-
-def _file_layer(file: Path, method: Method, target: str, names: set[str]) -> Layer:
-    values = read_toml(file)
-    for key, expected in (("method", method.name), ("task", target)):
-        found = values.pop(key, expected)
-        if found != expected and key == "method":
-            raise UsageError(f"{file} has options of {found}, not of {expected}")
-    for name in values:
-        if name not in names:
-            raise UsageError(f"{file}: {method.name} has no option {name}.", did_you_mean(name, names))
-    return Layer(str(file), values)
-
-
-def _preset_layer(method: Method, target: str, chosen: str | None) -> Layer:
-    presets = method.presets()
-    name = chosen if chosen is not None else target
-    if chosen == "none" or (chosen is None and target not in presets):
-        return Layer("preset", {})
-    if name not in presets:
-        known = ", ".join(presets) or "none"
-        raise UsageError(f"{method.name} has no preset {name!r}; there are: {known}", did_you_mean(name, presets))
-    return Layer(f"preset {name}", presets[name])
-
-
-def _checked(
-    method: Method, target: str, values: Mapping[str, Any], sources: dict[str, str], given: Mapping[str, Any]
-) -> Plan:
-    """Validate values, open the task, and ask the method whether it takes it."""
-    algorithm = method.algorithm
-    own = method.task_options(target)
-    config = algorithm.Config.parse({n: v for n, v in values.items() if n in algorithm.Config.model_fields})
-    options = RunOptions.parse({n: v for n, v in values.items() if n in RunOptions.model_fields})
-    if options.resume != "never" and options.run_dir is None:
-        raise UsageError(f"--resume {options.resume} needs --run-dir, the folder to go on with")
-    task_config = algorithm.Task.config_class(target).parse({own[n]: v for n, v in values.items() if n in own})
-    task = algorithm.Task.open(target, task_config, seed=options.seed)
-    if (reason := algorithm.refusal(config, task)) is not None:
-        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}")
-    by_hand = {n: to_text(v) for n, v in given.items() if n not in HOW | PLACES | {"seed"}}
-    return Plan(method, task, config, options, sources, by_hand)
-
-
-def _check_how(planned: Plan) -> None:
-    """Raise what would only come up when training starts: plugins, a device, or epochs that are not there."""
-    algorithm, options = planned.algorithm_class, planned.options
-    _logger(planned)
-    _callbacks(planned)
-    device.select(options.device, algorithm.work(planned.config, planned.task))
-    if algorithm.epoch is Algorithm.epoch:
-        for name in ("log_every", "eval_every", "checkpoint_every"):
-            if getattr(options, name).unit == "epoch":
-                raise UsageError(
-                    f"{flag(name)} {getattr(options, name)}: {planned.method.name} has no epochs",
-                    f"Write {algorithm.unit}, or like 5% or 30s.",
-                )
-
 
 # --- starting and resuming ------------------------------------------------------------------------
 
@@ -280,7 +93,7 @@ def resume(
         watch: makes the callbacks that show progress.
     """
     planned = reopen(folder, changes)
-    _check_how(planned)
+    check_how(planned)
     with folder.held():
         if extend is None and folder.info["status"] == "finished":
             return folder, Status("finished", str(folder.info["reason"]))
@@ -289,28 +102,6 @@ def resume(
             planned = _extended(planned, folder, extend)
         status = _train(planned, folder, (found, state), watch)
     return folder, status
-
-
-def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
-    """Return the plan of an existing run; presets and variables are not read again.
-
-    Raises:
-        UsageError: for a change of something that makes the run what it is.
-    """
-    info = folder.info
-    method = load_method(f"{info['method']}@{info['plugin']['distribution']}")
-    own = method.task_options(info["task"])
-    clash = {name: option for option, name in own.items()}
-    values = {**info["config"], **{clash[n]: v for n, v in info["task_config"].items()}, **info["options"]}
-    for name in changes or {}:
-        if name not in HOW:
-            raise UsageError(
-                f"{flag(name)} makes this run what it is, and cannot be changed when it is resumed",
-                f"Start a new one: `rllab run {info['method']} {info['task']} {flag(name)} ...`.",
-            )
-    values |= dict(changes or {})
-    sources = {**info["sources"], **dict.fromkeys(changes or {}, "resume")}
-    return _checked(method, info["task"], values, sources, {})
 
 
 def _same_run(folder: RunFolder, planned: Plan) -> None:
@@ -427,7 +218,7 @@ def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, w
     folder.update(status="running", reason=None, ended=None, **started, **runfolder.process())
     status = Status("failed", "it did not start")
     trainer: Trainer | None = None
-    logger = _logger(planned)
+    logger = make_logger(planned)
     saver: Checkpoint | None = None
     try:
         algorithm, choice = build(planned, threads=folder.info["device"]["threads"] if found else None)
@@ -438,7 +229,7 @@ def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, w
         trainer = Trainer(
             algorithm,
             logger,
-            [*_callbacks(planned), *(watch(planned, folder) if watch else ()), saver],
+            [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), saver],
             stop_after=planned.options.stop_after,
             max_time=planned.options.max_time.seconds if planned.options.max_time else None,
         )
@@ -486,29 +277,6 @@ def _load(trainer: Trainer, path: Path, state: State) -> int:
     trainer.load_state_dict(state["trainer"])
     set_global_state(state["globals"])
     return trainer.count
-
-
-def _logger(planned: Plan) -> Logger:
-    writers: dict[str, Writer] = {"jsonl": JsonLinesWriter()}
-    for name in planned.options.logger:
-        if name not in {"jsonl", "none"}:
-            writers[name] = _plugin("rllab.loggers", name, Writer)
-    return Logger(writers, planned.algorithm_class.reductions)
-
-
-def _callbacks(planned: Plan) -> list[Callback]:
-    options = planned.options
-    added = [_plugin("rllab.callbacks", name, Callback) for name in options.callback]
-    stop = [StopWhen(options.stop_when, options.log_every)] if options.stop_when else []
-    return [*stop, Evaluate(options.eval_every), WriteLine(options.log_every), *added]
-
-
-def _plugin(group: str, name: str, base: type[Any]) -> Any:
-    """Return an instance of a callback or logger plugin."""
-    made = plugins.load(group, name)
-    if not (isinstance(made, type) and issubclass(made, base)):
-        raise PluginError(f"the plugin {name!r} in {group} is no rllab.{base.__name__}")
-    return made()
 
 
 def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:

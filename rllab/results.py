@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllab import checkpoint, experiment, runfolder
+from rllab import checkpoint, experiment, planning, runfolder
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm
 from rllab.errors import CheckpointError
@@ -91,7 +91,7 @@ class Run:
         Raises:
             CheckpointError: if there is no such checkpoint, or it is damaged.
         """
-        planned = experiment.reopen(self.folder, {"device": device})
+        planned = planning.reopen(self.folder, {"device": device})
         path = self._checkpoint(which)
         experiment.check_note(path, self.folder)
         with preserved_globals():
@@ -163,7 +163,7 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
     Raises:
         RllabError: if an option is wrong, or training fails.
     """
-    planned = experiment.plan(method, target, options)
+    planned = planning.plan(method, target, options)
     with preserved_globals():
         folder, _ = experiment.start(planned, _watch(progress))
     return Run(folder)

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllab import checkpoint, experiment, plugins
+from rllab import checkpoint, experiment, planning, plugins
 from rllab import state as states
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm, Metrics
 from rllab.config import Config, plain, read_toml, write_toml
 from rllab.errors import UsageError
-from rllab.experiment import Method, Plan
+from rllab.planning import Method, Plan
 from rllab.plugins import Plugin
 from rllab.seeding import global_state, set_global_state
 from rllab.state import State
@@ -237,7 +237,7 @@ def first_difference(one: Any, other: Any, path: str = "") -> str | None:
         if len(one) != len(other):
             return f"the length of {path or 'a list'} ({len(one)} and {len(other)})"
         return _first(first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
-    if type(one) is type(other) is float:
+    if isinstance(one, float) and isinstance(other, float):
         return None if one.hex() == other.hex() else (path or "the value")
     return None if type(one) is type(other) and one == other else (path or "the value")
 
@@ -260,10 +260,10 @@ def untimed_metrics(run: Path) -> list[dict[str, Any]]:
 def _plan(algorithm: str | type[Algorithm], target: str, options: Mapping[str, Any]) -> Plan:
     if isinstance(algorithm, str):
         plugins.method(algorithm)
-        return experiment.plan(algorithm, target, {"preset": "none", "device": "cpu", **options})
+        return planning.plan(algorithm, target, {"preset": "none", "device": "cpu", **options})
     plugin = Plugin(algorithm.__name__.lower(), "rllab.agents", "", "(a class)", "0")
     try:
-        return experiment.plan_method(Method(plugin, algorithm), target, {"preset": "none", "device": "cpu", **options})
+        return planning.plan_method(Method(plugin, algorithm), target, {"preset": "none", "device": "cpu", **options})
     except UsageError as error:
         raise AssertionError(str(error)) from error
 

@@ -195,7 +195,7 @@ def _choices(inventory: Inventory | str, method: str | None, target: str | None)
 
 
 def _work(method: str, target: str) -> float | None:
-    from rllab.experiment import plan
+    from rllab.planning import plan
 
     planned = plan(method, target, {})
     try:

@@ -33,7 +33,7 @@ def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
 
 def _method(name: str, *, as_json: bool) -> None:
     from rllab.config import flag, to_text
-    from rllab.experiment import load_method
+    from rllab.planning import load_method
 
     method = load_method(name)
     config, presets = method.algorithm.Config, method.presets()

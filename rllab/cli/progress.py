@@ -15,8 +15,8 @@ from rich.text import Text
 
 from rllab.algorithm import Metrics
 from rllab.callbacks import Callback
-from rllab.experiment import Plan
 from rllab.intervals import Interval
+from rllab.planning import Plan
 from rllab.runfolder import RunFolder
 from rllab.state import State
 from rllab.trainer import Status, Trainer

@@ -21,7 +21,7 @@ class Methods(click.Group):
         if ctx.resilient_parsing:
             return click.Command(cmd_name, params=[click.Argument(["target"], shell_complete=_complete_target)])
         from rllab.cli.method import MethodCommand
-        from rllab.experiment import load_method
+        from rllab.planning import load_method
 
         return MethodCommand(load_method(cmd_name))
 

@@ -55,7 +55,7 @@ def resume_command(
     RUN is a folder, a path below the runs folder, or `last`. What makes a run what it is (hyperparameters,
     task, seed) stays; how it is run may change.
     """
-    from rllab import experiment, runfolder
+    from rllab import experiment, planning, runfolder
     from rllab.cli.method import conclude
     from rllab.cli.progress import Display
     from rllab.options import given
@@ -67,7 +67,7 @@ def resume_command(
     if folder.info["status"] == "finished" and extend is None:
         click.echo(f"{folder.path} is finished ({folder.info['reason']}); --extend N trains it further.", err=True)
     display = Display(quiet=quiet, live=not no_progress)
-    require = experiment.reopen(folder, changes).options.require
+    require = planning.reopen(folder, changes).options.require
     folder, status = experiment.resume(folder, changes, extend=extend, watch=display.watch)
     return conclude(folder, status, require, display, as_json=as_json)
 

@@ -29,11 +29,11 @@ class MLP(nn.Sequential):
     For a small batch, what a module does around its `forward` takes as long as the multiplication in it.
     """
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return (batch, outputs) for inputs (batch, inputs)."""
         for layer in self:
-            inputs = layer.forward(inputs)
-        return inputs
+            input = layer.forward(input)
+        return input
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "relu") -> nn.Sequential:

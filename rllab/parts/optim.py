@@ -144,7 +144,7 @@ class _FusedAdam:
         self.square = torch.zeros_like(flat.data)
         self._flat = flat
         self._constants = {"weight_decay": weight_decay, "eps": eps, "beta1": self.betas[0], "beta2": self.betas[1]}
-        self._kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self._kernel: Any = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
 
     @torch.no_grad()
     def step(self) -> None:

@@ -7,8 +7,8 @@ from rllab_agents.dqn import DQN
 
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
 from rllab.errors import UsageError
-from rllab.experiment import Method, Plan, plan_method
 from rllab.intervals import Interval
+from rllab.planning import Method, Plan, plan_method
 from rllab.plugins import Plugin
 
 

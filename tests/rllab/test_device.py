@@ -45,9 +45,7 @@ def settings() -> Iterator[None]:
 def test_a_small_network_goes_to_the_cpu_with_one_thread(inventory: Inventory) -> None:
     choice = choose(inventory, work=SMALL)
     assert (choice.device, choice.threads, choice.precision) == ("cpu", 1, "float32")
-    assert choice.reason == (
-        "an update of 1 million multiply-adds is too little for a GPU; one CPU thread is fastest"
-    )
+    assert choice.reason == ("an update of 1 million multiply-adds is too little for a GPU; one CPU thread is fastest")
 
 
 def test_a_large_network_goes_to_the_gpu_with_the_most_memory_free() -> None:
@@ -76,9 +74,7 @@ def test_threads_grow_with_the_work_up_to_all_cores(work: float, threads: int) -
 
 
 def test_a_large_network_without_a_gpu_says_why_it_is_on_the_cpu() -> None:
-    assert choose(LAPTOP, work=LARGE).reason == (
-        "torch 2.13.0+cpu is built without CUDA; 8 of 8 CPU cores are of use"
-    )
+    assert choose(LAPTOP, work=LARGE).reason == ("torch 2.13.0+cpu is built without CUDA; 8 of 8 CPU cores are of use")
     assert "finds no GPU" in choose(replace(SERVER, cuda=()), work=LARGE).reason
 
 
@@ -111,9 +107,7 @@ def test_a_mac_is_told_how_to_try_its_gpu() -> None:
         (replace(IDLE, capability=(9, 0)), HUGE, "bf16"),
     ],
 )
-def test_reduced_precision_is_for_large_work_on_hardware_that_has_it(
-    gpu: Cuda, work: float, precision: str
-) -> None:
+def test_reduced_precision_is_for_large_work_on_hardware_that_has_it(gpu: Cuda, work: float, precision: str) -> None:
     assert choose(replace(SERVER, cuda=(gpu,)), "cuda", work).precision == precision
 
 
@@ -196,9 +190,7 @@ def test_the_share_that_a_batch_system_gives_limits_the_cores(monkeypatch: pytes
     assert Inventory.probe().cores >= 1
 
 
-def test_the_limits_of_a_container_are_those_of_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_limits_of_a_container_are_those_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tmp_path / "pod"
     inner.mkdir()
     (inner / "cpu.max").write_text("max 100000\n")
@@ -261,9 +253,7 @@ def test_memory_is_a_metric() -> None:
 
 
 def test_a_full_gpu_says_what_was_asked_for_and_what_to_lower() -> None:
-    error = torch.OutOfMemoryError(
-        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of 8 GiB"
-    )
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of 8 GiB")
     assert device.is_out_of_memory(error)
     assert str(device.explain_out_of_memory(error)) == (
         "the memory of the GPU is used up: 20.00 GiB more were asked for\n"

@@ -47,9 +47,7 @@ def install(site: Path) -> Install:
         module = distribution.replace("-", "_")
         info = folder / f"{module}-{version}.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{requires}"
-        )
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{requires}")
         (info / "entry_points.txt").write_text(entry_points)
         if code is not None:
             (folder / f"{module}.py").write_text(code)
@@ -65,9 +63,7 @@ METHOD = "class Method:\n    '''A method.'''\n"
 
 
 def test_plugins_are_found_by_group_and_sorted_by_name(install: Install) -> None:
-    install(
-        "stranger", "[rllab.agents]\nzeta = stranger:Z\nalpha = stranger:A\n[rllab.envs]\nmaze = stranger:M\n"
-    )
+    install("stranger", "[rllab.agents]\nzeta = stranger:Z\nalpha = stranger:A\n[rllab.envs]\nmaze = stranger:M\n")
     assert plugins.names("rllab.agents") == ["alpha", "zeta"]
     assert plugins.names(("rllab.agents", "rllab.envs")) == ["alpha", "maze", "zeta"]
     assert plugins.find("rllab.envs") == [
@@ -224,9 +220,7 @@ def test_whatever_goes_wrong_in_a_plugin_is_one_line_with_the_mend(
         plugins.load(plugin)
     message, hint = str(caught.value).split("\n")
     assert message.startswith(f"the plugin 'zeta' of stranger 1.0 cannot be used: {cause}")
-    assert (
-        hint == "Mend it with `pip install --upgrade stranger`, or remove it with `pip uninstall stranger`."
-    )
+    assert hint == "Mend it with `pip install --upgrade stranger`, or remove it with `pip uninstall stranger`."
     found = plugins.check(plugin)
     assert found is not None
     assert found.startswith(cause)

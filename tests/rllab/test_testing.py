@@ -10,11 +10,11 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from rllab_agents.dqn import DQN, DQNConfig
 from torch import Tensor, nn
 
-from rllab import checkpoint, experiment
+from rllab import checkpoint, experiment, planning
 from rllab.algorithm import Algorithm, Metrics, Objective
 from rllab.config import Config
-from rllab.experiment import Method
 from rllab.parts.optim import GradientSteps
+from rllab.planning import Method
 from rllab.plugins import Plugin
 from rllab.runfolder import RunFolder
 from rllab.task import Task
@@ -392,7 +392,7 @@ def test_least_squares_keeps_the_contract() -> None:
 
 def test_least_squares_is_trained_from_a_plan_to_a_run_folder(tmp_path: Path) -> None:
     values = {"runs_dir": tmp_path, "device": "cpu", "noise": 0.05, "eval_every": "5epochs", "log_every": "1epoch"}
-    planned = experiment.plan_method(METHOD, "line", values)
+    planned = planning.plan_method(METHOD, "line", values)
     folder, status = experiment.start(planned)
     assert status.state == "finished"
     assert folder.path == tmp_path / "line" / "least-squares" / "noise-0.05_seed0"
@@ -415,9 +415,9 @@ def test_least_squares_stops_in_the_middle_of_an_epoch_and_goes_on(
 ) -> None:
     monkeypatch.setattr(experiment, "load_method", lambda name: METHOD)
     values: dict[str, Any] = {"device": "cpu", "epochs": 4, "log_every": "1epoch", "eval_every": "2epochs"}
-    straight, _ = experiment.start(experiment.plan_method(METHOD, "line", {**values, "run_dir": tmp_path / "a"}))
+    straight, _ = experiment.start(planning.plan_method(METHOD, "line", {**values, "run_dir": tmp_path / "a"}))
     stop = {"run_dir": tmp_path / "b", "stop_after": 96}
-    stopped, status = experiment.start(experiment.plan_method(METHOD, "line", {**values, **stop}))
+    stopped, status = experiment.start(planning.plan_method(METHOD, "line", {**values, **stop}))
     assert (status.state, stopped.info["totals"]["steps"]) == ("stopped", 96)
     resumed, status = experiment.resume(RunFolder(stopped.path))
     assert status.state == "finished"

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from rllab_agents.dqn import DQN, DQNConfig
 
-from rllab import experiment
+from rllab import experiment, planning
 from rllab.agent import crossings
 from rllab.errors import UsageError
 from rllab.parts.replay import Batch
@@ -96,7 +96,7 @@ def closed() -> Iterator[None]:
 def agent_for(environment: str = "Clock", **options: Any) -> DQN:
     """Return an agent that is set up; it learns from the first step on unless told otherwise."""
     values = {"preset": "none", "device": "cpu", "timesteps": 100, "learning_starts": 0, "hidden": "8", **options}
-    agent, _ = experiment.build(experiment.plan("dqn", f"dqn-test/{environment}-v0", values))
+    agent, _ = experiment.build(planning.plan("dqn", f"dqn-test/{environment}-v0", values))
     agent.setup()
     assert isinstance(agent, DQN)
     MADE.append(agent)
@@ -377,7 +377,7 @@ def test_actions_that_start_at_five_are_stored_from_zero_and_played_from_five() 
 )
 def test_spaces_it_cannot_handle_are_refused_before_anything_starts(target: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
-        experiment.plan("dqn", target, {"preset": "none"})
+        planning.plan("dqn", target, {"preset": "none"})
     assert caught.value.exit_code == 2
 
 

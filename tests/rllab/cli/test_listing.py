@@ -50,8 +50,7 @@ def two(install: Install) -> None:
 
 
 BROKEN = (
-    "RuntimeError: out of order. "
-    "Mend it with `pip install --upgrade broken`, or remove it with `pip uninstall broken`."
+    "RuntimeError: out of order. Mend it with `pip install --upgrade broken`, or remove it with `pip uninstall broken`."
 )
 
 
@@ -208,7 +207,7 @@ def test_doctor_says_what_auto_picks_for_a_method_by_its_work(monkeypatch: pytes
     planned = SimpleNamespace(
         algorithm_class=method, config=None, task=SimpleNamespace(close=lambda: closed.append(True))
     )
-    monkeypatch.setattr("rllab.experiment.plan", lambda method, target, values: planned)
+    monkeypatch.setattr("rllab.planning.plan", lambda method, target, values: planned)
     assert findings("zeta", "maze")["zeta maze"].startswith("cpu, 1 thread, float32: an update of 3 million")
     assert closed == [True]
 
