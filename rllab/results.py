@@ -73,8 +73,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Return "finished", "stopped", "failed" or "running"."""
-        return str(self.info["status"])
+        """Return "finished", "stopped", "failed", "running", or "killed"."""
+        return self.folder.status
 
     @property
     def metrics(self) -> MetricsTable:

@@ -161,6 +161,18 @@ class RunFolder:
         finally:
             lock.release()
 
+    @property
+    def status(self) -> str:
+        """Return "running", "finished", "stopped" or "failed", or "killed" if it says running and no process holds it."""
+        status = str(self.info.get("status", "new"))
+        if status != "running":
+            return status
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                return "killed"
+        except (Timeout, OSError):
+            return status
+
     def _holder(self) -> str:
         try:
             info = _read_info(self.path)

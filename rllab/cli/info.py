@@ -57,7 +57,7 @@ def _run(folder: Any) -> None:
 
     info = folder.info
     click.echo(f"{folder.path}: {info['method']} on {info['task']}, seed {info['seed']}")
-    click.echo(f"  status      {info['status']}" + (f" ({info['reason']})" if info.get("reason") else ""))
+    click.echo(f"  status      {folder.status}" + (f" ({info['reason']})" if info.get("reason") else ""))
     click.echo(f"  command     {info['command']}")
     if info.get("best"):
         click.echo(f"  best        {info['objective']['metric']} {info['best']['value']:.6g} at {info['best']['step']}")

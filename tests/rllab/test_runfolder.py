@@ -196,3 +196,12 @@ def test_the_files_of_a_run_are_where_the_documentation_says(run_folder: RunFold
     assert run_folder.metrics_file == path / "metrics.jsonl"
     assert run_folder.checkpoints == path / "checkpoints"
     assert run_folder.media == path / "media"
+
+
+def test_a_run_that_says_running_and_is_held_by_no_process_was_killed(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run", {"schema": 1, "status": "running"})
+    assert folder.status == "killed"
+    with folder.held():
+        assert folder.status == "running"
+    folder.update(status="finished")
+    assert folder.status == "finished"
