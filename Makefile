@@ -26,6 +26,7 @@ lint: $(VENV)/dev.stamp  ## format, style, types, import contracts
 bench: $(VENV)/dev.stamp  ## side by side with other libraries
 	$(BIN)/python benchmarks/dqn_vs_sb3.py
 	$(BIN)/python benchmarks/trainer_overhead.py
+	$(BIN)/python benchmarks/dqn_cartpole.py
 
 clean:  ## remove the virtual environment and caches, no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
@@ -44,4 +45,4 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "rllab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) -V 2>&1); this takes a minute or two, once."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -12,14 +12,8 @@ lines, a stop condition that never holds, checkpoints every 10 %. There is no ev
 is shown by itself: it depends on the disk, and the trainer puts it off when it comes to 5 % of the time.
 
 The methods are DQN with a network of 64x64, and a synthetic one whose step takes 50 microseconds and returns
-three metrics, as floats and as tensors.
-
-How to read it: `by turns` compares a run with a bare loop before or after it, whichever alternates. Its
-difference is small against what a busy machine does to either, so that it takes a quiet one to believe it.
-`alone` is made for any: run and bare loop do as many steps that compute nothing and return the same kind of
-metrics, and what the run takes longer is given as a share of the bare loop of the method (of 50 microseconds a
-step for the synthetic ones). What it misses is what trainer and method do to each other's caches. All times
-are the processor's, of all threads together; with --wall those of the clock on the wall.
+three metrics, as floats and as tensors. Bare loops and runs alternate; times are the processor's, of all threads
+together (with --wall those of the clock on the wall).
 """
 
 from __future__ import annotations
@@ -53,36 +47,23 @@ STEP_SECONDS = 50e-6
 
 
 class Synthetic(Algorithm):
-    """Computes for 50 microseconds a step, or for none if `empty`, and returns three metrics."""
+    """Keeps the processor busy for 50 microseconds a step, and returns three metrics."""
 
     Config = Config
     unit = "steps"
     budget = 0
-    transient = frozenset({"budget", "rounds"})
+    transient = frozenset({"budget"})
 
-    def __init__(self, budget: int, *, tensors: bool, empty: bool = False) -> None:
+    def __init__(self, budget: int, *, tensors: bool) -> None:
         super().__init__(Config(), None, device=torch.device("cpu"), streams=Streams(0))
         self.budget = budget
         self.values: list[Any] = [torch.tensor(x) if tensors else x for x in (0.1, 0.2, 0.3)]
-        self.rounds = 0 if empty else 1
-        if empty:
-            return
-        self.rounds = max(1, round(STEP_SECONDS / min(self._seconds() for _ in range(20))))
-
-    def _seconds(self) -> float:
-        """Return how long the work takes now."""
-        start = time.process_time()
-        for _ in range(500):
-            self._work()
-        return (time.process_time() - start) / 500
-
-    def _work(self) -> None:
-        for _ in range(self.rounds):
-            sum(range(20))
 
     def step(self) -> Metrics:
-        """Count and compute."""
-        self._work()
+        """Wait, and count."""
+        end = time.thread_time() + STEP_SECONDS
+        while time.thread_time() < end:
+            pass
         self.count += 1
         loss, score, rate = self.values
         return {"train/loss": loss, "train/score": score, "train/rate": rate}
@@ -107,10 +88,10 @@ def dqn(steps: int) -> Algorithm:
 
 CASES: dict[str, Callable[[int], Algorithm]] = {
     "dqn": dqn,
-    "floats": lambda steps: Synthetic(steps * 20, tensors=False),
-    "tensors": lambda steps: Synthetic(steps * 20, tensors=True),
+    "floats": lambda steps: Synthetic(steps * 10, tensors=False),
+    "tensors": lambda steps: Synthetic(steps * 10, tensors=True),
 }
-"""Methods by name, made for a number of steps of DQN; the synthetic ones are about 20 times as fast."""
+"""Methods by name, made for a number of steps of DQN; the synthetic ones are about 10 times as fast."""
 
 
 class TimedCheckpoint(Checkpoint):
@@ -161,16 +142,10 @@ def trained(algorithm: Algorithm, clock: Callable[[], float]) -> tuple[float, fl
         return clock() - start - saver.took, saver.took
 
 
-def added(steps: int, clock: Callable[[], float], *, tensors: bool) -> float:
-    """Return the seconds that a run of steps that compute nothing takes longer than a bare loop over them."""
-    alone = bare(Synthetic(steps, tensors=tensors, empty=True), clock)
-    return trained(Synthetic(steps, tensors=tensors, empty=True), clock)[0] - alone
-
-
 @click.command(help="Measure what the trainer adds to a bare loop; the module's docstring says how.")
 @click.option("--cases", default="dqn,floats,tensors", show_default=True, help="Which methods, separated by commas.")
 @click.option(
-    "--steps", default=10_000, show_default=True, help="Steps of DQN in a run; the others take 20 times as many."
+    "--steps", default=10_000, show_default=True, help="Steps of DQN in a run; the others take 10 times as many."
 )
 @click.option("--repeats", default=5, show_default=True, help="Pairs of a bare loop and a run.")
 @click.option("--wall", is_flag=True, help="Take the clock on the wall instead of the processor's.")
@@ -183,16 +158,14 @@ def main(cases: str, steps: int, repeats: int, wall: bool, json_file: Path | Non
     torch.set_num_threads(1)
     versions = measured_with("rllab", "torch", "numpy")
     click.echo(", ".join(f"{name} {value}" for name, value in versions.items()))
-    columns = ["bare, us a step", "by turns, %", "alone, %", "saving, %"]
+    columns = ["bare, us a step", "the trainer adds, %", "saving, %"]
     click.echo(f"{'method':8}" + "".join(f"{column:>26}" for column in columns))
     results = {}
     for name in chosen:
-        measured: dict[str, list[float]] = {"bare": [], "overhead": [], "alone": [], "saving": []}
-        bare(CASES[name](max(steps // 10, 50)), clock)  # what is loaded at the first step
+        measured: dict[str, list[float]] = {"bare": [], "overhead": [], "saving": []}
+        trained(CASES[name](max(steps // 10, 50)), clock)  # what is loaded at the first step
         for repeat in range(repeats):
             first, second = CASES[name](steps), CASES[name](steps)
-            if isinstance(first, Synthetic) and isinstance(second, Synthetic):
-                second.rounds = first.rounds
             if repeat % 2 == 0:
                 alone = bare(first, clock)
                 run, saving = trained(second, clock)
@@ -201,8 +174,6 @@ def main(cases: str, steps: int, repeats: int, wall: bool, json_file: Path | Non
                 alone = bare(second, clock)
             measured["bare"].append(alone / second.budget * 1e6)
             measured["overhead"].append((run / alone - 1) * 100)
-            seconds = second.budget * STEP_SECONDS if isinstance(second, Synthetic) else alone
-            measured["alone"].append(added(second.budget, clock, tensors=name != "floats") / seconds * 100)
             measured["saving"].append(saving / alone * 100)
         click.echo(f"{name:8}" + "".join(f"{spread(values, '.1f'):>26}" for values in measured.values()))
         results[name] = {what: summary(values) for what, values in measured.items()}

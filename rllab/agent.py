@@ -13,6 +13,7 @@ from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
 from rllab.config import Config
 from rllab.environments import EnvironmentTask
+from rllab.errors import UsageError
 from rllab.vectorenv import Episode, VectorEnv, evaluate_episodes
 
 MAX_EVALUATION_ENVS = 10
@@ -119,7 +120,9 @@ class Agent(Algorithm):
         Returns:
             Mean and standard deviation (over episodes) of raw returns, mean length, and how it was measured.
         """
-        episodes = episodes or self.evaluation_episodes
+        episodes = self.evaluation_episodes if episodes is None else episodes
+        if episodes < 1:
+            raise UsageError(f"{episodes} episodes: an evaluation takes at least 1")
         seeds = seeds or self.streams.sequence("evaluation", self.count)
         memory: Any = None
 

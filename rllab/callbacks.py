@@ -17,7 +17,7 @@ from rllab.conditions import Condition
 from rllab.device import memory_metrics
 from rllab.intervals import Interval
 from rllab.seeding import global_state
-from rllab.state import State, collect, restore_into
+from rllab.state import State, collect, restore_into, weights
 
 if TYPE_CHECKING:
     from rllab.runfolder import RunFolder
@@ -91,25 +91,22 @@ class StopWhen(Callback):
         every: how often the metrics of training are looked at.
     """
 
-    transient = frozenset({"conditions", "_latest"})
+    transient = frozenset({"conditions"})
 
     def __init__(self, conditions: Sequence[Condition], every: Interval) -> None:
         self.conditions = conditions
         self.every = every
-        self._latest: Metrics = {}
 
     def on_due(self) -> None:
-        """Look at the averages that the next line will have; it comes before the evaluation, so that one follows."""
-        self._look(dict(self.trainer.logger.averages()))
+        """Look at the metrics of training; it comes before the evaluation, so that a last one follows."""
+        logger = self.trainer.logger
+        latest = logger.latest | logger.averages()  # as the next line will have them
+        if all(condition.holds(latest) for condition in self.conditions):
+            self.trainer.finish(" and ".join(map(str, self.conditions)))
 
     def on_evaluate(self, metrics: Metrics) -> None:
-        """Look at the metrics of an evaluation."""
-        self._look(metrics)
-
-    def _look(self, metrics: Metrics) -> None:
-        self._latest |= metrics
-        if all(condition.holds(self._latest) for condition in self.conditions):
-            self.trainer.finish(" and ".join(map(str, self.conditions)))
+        """Look at the metrics of an evaluation, too."""
+        self.on_due()
 
 
 class WriteLine(Callback):
@@ -172,14 +169,16 @@ class Checkpoint(Callback):
         value = metrics.get(self.objective.metric)
         if value is None or not self.objective.at_least_as_good(float(value), self.best):
             return
+        start = time.perf_counter()
         with self.trainer.clock_paused():
             checkpoint.save(
                 self.folder.checkpoints / checkpoint.BEST,
-                weights=self.trainer.algorithm.state_dict()["weights"],
+                weights=weights(self.trainer.algorithm),
                 state=None,
                 note={**self.note, "step": self.trainer.count, self.objective.metric: float(value)},
             )
         self.best, self.best_step = float(value), self.trainer.count
+        self._saving += time.perf_counter() - start
 
     def on_due(self) -> None:
         """Save, unless saving has taken too much of the time."""

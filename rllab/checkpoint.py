@@ -21,7 +21,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def name_of(step: int) -> str:
 
 def steps(folder: Path) -> list[int]:
     """Return the steps of the full checkpoints in `folder`, the newest first; unfinished ones are left out."""
-    names = (path.name for path in folder.glob(f"{_STEP}*") if (path / "manifest.json").is_file())
+    names = (path.name for path in folder.glob(f"{_STEP}*"))  # renamed when complete: half ones have other names
     return sorted((int(name.removeprefix(_STEP)) for name in names if name.removeprefix(_STEP).isdigit()), reverse=True)
 
 
@@ -177,11 +177,10 @@ def recover(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file or folder written to the disk; where folders cannot be opened (Windows), do nothing."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
+    """Have a file or folder written to the disk; Windows syncs no folders, and no file that is open for reading."""
+    if path.is_dir() and os.name == "nt":
         return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -240,23 +239,53 @@ def verify(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a verified checkpoint, on the CPU.
+def newest_sound(folder: Path, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]]:
+    """Return the newest full checkpoint in `folder` that verifies, and its manifest.
+
+    Args:
+        folder: of the checkpoints of a run.
+        warn: is told of each damaged one that is passed over.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    damaged: list[str] = []
+    for step in steps(folder):
+        path = folder / name_of(step)
+        try:
+            return path, verify(path)
+        except CheckpointError as error:
+            damaged.append(error.message)
+            warn(f"{error.message}; the one before it is used")
+    raise CheckpointError("; ".join(damaged) or f"there is no checkpoint in {folder}")
+
+
+def load_weights(path: Path, manifest: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint, on the CPU.
+
+    Args:
+        path: its folder.
+        manifest: as from `verify`, if that was called already.
 
     Raises:
         CheckpointError: if it is missing or damaged.
     """
-    verify(path)
+    if manifest is None:
+        verify(path)
     return _load_file(path / "weights.safetensors")
 
 
-def load_state(path: Path) -> State:
-    """Return the state of a verified checkpoint, tensors on the CPU.
+def load_state(path: Path, manifest: Mapping[str, Any] | None = None) -> State:
+    """Return the state of a checkpoint, tensors on the CPU.
+
+    Args:
+        path: its folder.
+        manifest: as from `verify`, if that was called already.
 
     Raises:
         CheckpointError: if it is missing, damaged, or has weights only.
     """
-    manifest = verify(path)
+    manifest = verify(path) if manifest is None else manifest
     if "state.json" not in manifest["files"]:
         raise CheckpointError(f"the checkpoint {path} has weights only; it cannot be resumed")
     tensors: dict[str, Tensor] = {}

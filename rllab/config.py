@@ -140,6 +140,8 @@ def from_text(field: FieldInfo, value: Any) -> Any:
     if types.NoneType in kinds and value in ("none", ("none",), ["none"]):
         return None
     if is_several(field):
+        if isinstance(value, int | float):
+            return [value]
         texts = (value,) if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             return value
@@ -208,6 +210,11 @@ def _to_toml(value: Any) -> Any:
         for key, item in value.items():
             table.append(key, _to_toml(item))
         return table
+    if isinstance(value, list | tuple):
+        array = tomlkit.array()
+        for item in value:
+            array.append(_to_toml(item))
+        return array
     return tomlkit.item(value)
 
 

@@ -23,7 +23,7 @@ from rllab.errors import RunFailed, UsageError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
+Precision: TypeAlias = Literal["float32", "tf32"]
 
 # One update (forward, backward, Adam) of a multi-layer perceptron with two hidden layers, float32, torch 2.13
 # on two cores of an AMD EPYC; medians, in microseconds. Work is in multiply-adds, backward included.
@@ -48,11 +48,8 @@ WORK_FOR_GPU = 5e8
 hundred kernels or so at 5 to 10 microseconds each, and an agent adds copies for every step of its envs; a CPU
 core takes about 10 ms for 3e8 multiply-adds, and then neither counts any more."""
 
-WORK_FOR_BF16 = 1e11
-"""Multiply-adds from which bfloat16 is worth its casts. Derived as well: below, TF32 takes under 2 ms."""
-
 TENSOR_CORES = (8, 0)
-"""The compute capability (Ampere) from which NVIDIA GPUs multiply in TF32 and bfloat16."""
+"""The compute capability (Ampere) from which NVIDIA GPUs multiply in TF32."""
 
 ROOM_NEEDED = 2**30
 """Bytes free below which `auto` does not take a GPU: what CUDA itself takes is half of that."""
@@ -195,7 +192,7 @@ def _automatic(inventory: Inventory, work: float | None, threads: int | None) ->
 def _on_cuda(device: Cuda, work: float | None, threads: int | None, why: str) -> Choice:
     precision: Precision = "float32"
     if device.capability >= TENSOR_CORES and work is not None and work >= WORK_FOR_GPU:
-        precision = "bf16" if work >= WORK_FOR_BF16 else "tf32"
+        precision = "tf32"
     # the CPU only launches kernels here
     return Choice(f"cuda:{device.index}", threads or 1, precision, f"{why}; {device.name}, {_gib(device.free)} free")
 
@@ -339,8 +336,6 @@ def _number(path: Path) -> float | None:
 
 def apply(choice: Choice, deterministic: bool = False) -> torch.device:
     """Set torch's threads, precision and determinism for this process and return the device.
-
-    Whoever trains in bf16 runs the forward pass under `torch.autocast`; that is the affair of the optimiser.
 
     Args:
         choice: as from `choose`.

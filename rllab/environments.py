@@ -57,8 +57,16 @@ class EnvironmentConfig(Config):
             texts = [value] if isinstance(value, str) else value
             pairs = [pair for text in texts for pair in re.split(r",(?=\s*[A-Za-z_]\w*=)", str(text))]
             return dict(map(_pair, (pair for pair in pairs if pair not in {"", "none"})))
-        # TOML has no null: a None is written as "none"
-        return {key: None if item == "none" else item for key, item in value.items()} if value else {}
+        return _with_none(value) if value else {}
+
+
+def _with_none(value: Any) -> Any:
+    """Return a value with every "none" in it as None: TOML has no null."""
+    if isinstance(value, dict):
+        return {key: _with_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_none(item) for item in value]
+    return None if value == "none" else value
 
 
 def _pair(text: Any) -> tuple[str, Any]:
@@ -171,12 +179,12 @@ class EnvironmentTask(Task):
                 env = gymnasium.make(self.spec, max_episode_steps=limit, disable_env_checker=True)
                 if self.config.frame_stack:
                     env = FrameStackObservation(env, self.config.frame_stack)
-            except Exception as error:  # noqa: BLE001 - a constructor may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a constructor may raise anything
                 self._refuse(error)
         said = [one_line(str(item.message).replace("WARN: ", "")) for item in caught if _is_for_users(item)]
         return env, list(dict.fromkeys(said))
 
-    def _refuse(self, error: Exception) -> NoReturn:
+    def _refuse(self, error: BaseException) -> NoReturn:
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
             cause, wanted = one_line(error), re.search(r"gymnasium\[([\w-]+)\]", str(error))
             if wanted is None:

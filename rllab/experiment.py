@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from rllab import checkpoint, device, runfolder
+from rllab import checkpoint, device, runfolder, stopping
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, Checkpoint
@@ -30,6 +30,7 @@ from rllab.runfolder import RunFolder
 from rllab.runoptions import HOW, KEPT
 from rllab.seeding import Streams, set_global_state
 from rllab.state import State, UncapturedState
+from rllab.stopping import StopRequested
 from rllab.trainer import Status, Trainer
 
 _log = logging.getLogger("rllab")
@@ -55,6 +56,8 @@ def start(planned: Plan, watch: Watch | None = None) -> tuple[RunFolder, Status]
     if options.run_dir is not None and options.resume != "never" and (options.run_dir / "run.json").is_file():
         folder = RunFolder(options.run_dir)
         _same_run(folder, planned)
+        with folder.held():
+            checkpoint.recover(folder.checkpoints)
         if options.resume == "must" or checkpoint.steps(folder.checkpoints):
             return resume(folder, {n: getattr(options, n) for n in HOW if n in planned.sources}, watch=watch)
         return _afresh(planned, folder, watch)  # it was killed before its first checkpoint
@@ -97,40 +100,61 @@ def resume(
     with folder.held():
         if extend is None and folder.info["status"] == "finished":
             return folder, Status("finished", str(folder.info["reason"]))
-        found, state = _newest_sound(folder)
+        found = _newest_sound(folder)
         if extend is not None:
-            planned = _extended(planned, folder, extend)
-        status = _train(planned, folder, (found, state), watch)
+            planned = _extended(planned, extend)
+        status = _train(planned, folder, found, watch)
     return folder, status
 
 
 def _same_run(folder: RunFolder, planned: Plan) -> None:
     """Raise UsageError if the run in a folder is not the planned one."""
-    new = _info(planned)
-    old = {**folder.info["config"], **folder.info["task_config"]}
-    asked = {**new["config"], **new["task_config"]}
-    for name in ("method", "task", "seed"):
-        old[name], asked[name] = folder.info[name], new[name]
-    if differing := [name for name in asked if asked[name] != old.get(name)]:
-        listed = ", ".join(f"{name} ({old.get(name)} there, {asked[name]} now)" for name in differing[:3])
+    if differing := _differences(folder.info, _identity(planned)):
+        listed = ", ".join(f"{name} ({there} there, {now} now)" for name, there, now in differing[:3])
         raise UsageError(
             f"the run in {folder.path} is another one: it differs in {listed}", "Choose another --run-dir."
         )
 
 
-def _extended(planned: Plan, folder: RunFolder, extend: int) -> Plan:
-    """Return the plan with a larger budget, which run.json and config.toml then say too."""
-    name = "timesteps" if "timesteps" in type(planned.config).model_fields else "epochs"
+def _identity(planned: Plan) -> dict[str, Any]:
+    """Return what makes a run what it is, as run.json and the manifests of checkpoints have it."""
+    return {
+        "method": planned.method.name,
+        "task": planned.task.name,
+        "seed": planned.options.seed,
+        "config": plain(planned.config),
+        "task_config": plain(planned.task.config),
+    }
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of whatever two identities differ in."""
+    pairs = [(name, one.get(name), other.get(name)) for name in ("method", "task", "seed")]
+    for part in ("config", "task_config"):
+        values = one.get(part, {}), other.get(part, {})
+        pairs += [(name, values[0].get(name), values[1].get(name)) for name in {**values[0], **values[1]}]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _extended(planned: Plan, extend: int) -> Plan:
+    """Return the plan with a larger budget."""
+    name = _budget(planned)
     if extend <= getattr(planned.config, name):
         raise UsageError(f"--extend {extend}: the run has {flag(name)} {getattr(planned.config, name)} already")
     config = type(planned.config).parse({**planned.config.model_dump(), name: extend})
-    longer = replace(planned, config=config, sources={**planned.sources, name: "extend"})
-    folder.update(config=plain(config), sources=longer.sources)
-    folder.write(folder.config_file, write_toml(longer.sections()))
-    return longer
+    return replace(planned, config=config, sources={**planned.sources, name: "extend"})
 
 
-def _newest_sound(folder: RunFolder) -> tuple[Path, State]:
+def _budget(planned: Plan) -> str:
+    """Return the name of the option that says how long to train."""
+    return "timesteps" if "timesteps" in type(planned.config).model_fields else "epochs"
+
+
+Found: TypeAlias = tuple[Path, dict[str, Any], State]
+"""A checkpoint that verified: its folder, its manifest and its state."""
+
+
+def _newest_sound(folder: RunFolder) -> Found:
     """Return the newest checkpoint that verifies, and its state; damaged ones are passed over with a warning.
 
     Raises:
@@ -141,28 +165,25 @@ def _newest_sound(folder: RunFolder) -> tuple[Path, State]:
     for step in checkpoint.steps(folder.checkpoints):
         path = folder.checkpoints / checkpoint.name_of(step)
         try:
-            state = checkpoint.load_state(path)
+            manifest = checkpoint.verify(path)
+            state = checkpoint.load_state(path, manifest)
         except CheckpointError as error:
             damaged.append(error.message)
             _log.warning("%s; the one before it is used", error.message)
             continue
-        check_note(path, folder)
-        return path, state
+        check_note(path, manifest, folder)
+        return path, manifest, state
     reason = "; ".join(damaged) or f"there is no checkpoint in {folder.checkpoints}"
     raise CheckpointError(reason, "Nothing can be resumed: start the run anew.")
 
 
-def check_note(path: Path, folder: RunFolder) -> None:
+def check_note(path: Path, manifest: Mapping[str, Any], folder: RunFolder) -> None:
     """Raise CheckpointError if a checkpoint was made by another run than the folder's."""
-    note = checkpoint.verify(path)
-    expected = _note(folder.info)
-    if note.get("method") != expected["method"]:
-        raise CheckpointError(f"the checkpoint {path} is of {note.get('method')}, the run is of {expected['method']}")
-    theirs, ours = ({**n.get("config", {}), **n.get("task_config", {})} for n in (note, expected))
-    differing = [n for n in ours if theirs.get(n) != ours[n] and n not in {"timesteps", "epochs"}]
-    if differing or note.get("task") != expected["task"] or note.get("seed") != expected["seed"]:
-        what = ", ".join(f"{n} {theirs.get(n)} instead of {ours[n]}" for n in differing[:3]) or "task or seed"
-        raise CheckpointError(f"the checkpoint {path} is of another run: {what}")
+    for name, theirs, ours in _differences(manifest, folder.info):
+        if name == "method":
+            raise CheckpointError(f"the checkpoint {path} is of {theirs}, the run is of {ours}")
+        if name not in {"timesteps", "epochs"}:
+            raise CheckpointError(f"the checkpoint {path} is of another run: {name} {theirs} instead of {ours}")
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -175,23 +196,13 @@ def _info(planned: Plan) -> dict[str, Any]:
     return {
         "schema": runfolder.SCHEMA,
         "status": "new",
-        "method": planned.method.name,
-        "task": planned.task.name,
-        "seed": planned.options.seed,
+        **_identity(planned),
         "unit": planned.algorithm_class.unit,
         "objective": {"metric": objective.metric, "maximize": objective.maximize},
-        "config": plain(planned.config),
-        "task_config": plain(planned.task.config),
         "options": {name: options[name] for name in (*KEPT, "seed", "device", "deterministic")},
         "sources": planned.sources,
         **provenance(planned.method.plugin),
     }
-
-
-def _note(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint says of the run it belongs to."""
-    names = ("method", "task", "seed", "config", "task_config")
-    return {"schema": runfolder.SCHEMA, **{name: info[name] for name in names}}
 
 
 def build(planned: Plan, *, threads: int | None = None) -> tuple[Algorithm, device.Choice]:
@@ -212,41 +223,71 @@ def build(planned: Plan, *, threads: int | None = None) -> tuple[Algorithm, devi
     return algorithm, choice
 
 
-def _train(planned: Plan, folder: RunFolder, found: tuple[Path, State] | None, watch: Watch | None) -> Status:
+def _train(planned: Plan, folder: RunFolder, found: Found | None, watch: Watch | None) -> Status:
     """Train in a folder that is held, from the start or from a checkpoint; keep run.json true."""
+    before = {name: folder.info.get(name) for name in ("status", "reason", "ended")}
     started = {"resumed": runfolder.now()} if found else {"started": runfolder.now()}
-    folder.update(status="running", reason=None, ended=None, **started, **runfolder.process())
-    status = Status("failed", "it did not start")
+    logger, saver = make_logger(planned), _saver(planned, folder)
     trainer: Trainer | None = None
-    logger = make_logger(planned)
-    saver: Checkpoint | None = None
-    try:
-        algorithm, choice = build(planned, threads=folder.info["device"]["threads"] if found else None)
-        folder.update(device={"name": choice.device, "threads": choice.threads, "reason": choice.reason})
-        algorithm.setup()
-        algorithm.state_dict()  # an attribute that cannot be kept is an error now, not at the first checkpoint
-        saver = _saver(planned, folder)
-        trainer = Trainer(
-            algorithm,
-            logger,
-            [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), saver],
-            stop_after=planned.options.stop_after,
-            max_time=planned.options.max_time.seconds if planned.options.max_time else None,
-        )
-        resumed_at = _load(trainer, *found) if found else None
-        logger.open(folder, resumed_at=resumed_at)
-        status = trainer.run()
-        _conclude(folder, status, trainer, saver, logger)
-    except BaseException as error:
-        status = Status("failed", str(error).split("\n")[0] or type(error).__name__)
-        if isinstance(error, KeyboardInterrupt):
-            status = Status("stopped", "interrupted without saving")
-        with suppress(Exception):  # the first error is the one to tell
+    loaded = found is None
+    with stopping.on_signals():
+        try:
+            folder.update(status="running", reason=None, ended=None, **started, **runfolder.process())
+            algorithm = _ready(planned, folder, as_it_began=found is not None)
+            callbacks = [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), saver]
+            options = planned.options
+            max_time = options.max_time.seconds if options.max_time else None
+            trainer = Trainer(algorithm, logger, callbacks, stop_after=options.stop_after, max_time=max_time)
+            trainer.state_dict()  # neither may a callback have an attribute that cannot be kept
+            if found is not None:
+                _load(trainer, saver, found)
+                _note_resumed(planned, folder, trainer)
+                loaded = True
+            logger.open(folder, resumed_at=trainer.count if found else None)
+            status = trainer.run()
             _conclude(folder, status, trainer, saver, logger)
-        if (named := _named(error, trainer, folder)) is not error:
-            raise named from error
-        raise
+        except StopRequested as request:  # it came before the first step: what is there stays as it is
+            status = Status("stopped", str(request))
+            folder.update(status=status.state, reason=status.reason, ended=runfolder.now())
+        except BaseException as error:
+            status = Status("failed", str(error).split("\n")[0] or type(error).__name__)
+            if isinstance(error, KeyboardInterrupt):
+                status = Status("stopped", "interrupted without saving")
+            with suppress(Exception):  # the first error is the one to tell
+                if loaded:
+                    _conclude(folder, status, trainer, saver, logger)
+                else:  # a run that could not be resumed is what it was
+                    folder.update(**before)
+            if (named := _named(error, trainer, folder)) is not error:
+                raise named from error
+            raise
     return status
+
+
+def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
+    """Return the algorithm, set up, after writing down where it was placed."""
+    algorithm, choice = build(planned, threads=folder.info["device"]["threads"] if as_it_began else None)
+    folder.update(
+        device={
+            "name": choice.device,
+            "threads": choice.threads,
+            "precision": choice.precision,
+            "reason": choice.reason,
+        }
+    )
+    stopping.check()
+    algorithm.setup()
+    if isinstance(algorithm, Agent) and algorithm.envs.strategy is not None:
+        folder.update(environment_state=algorithm.envs.strategy.name)
+        if algorithm.task.max_episode_steps is None:
+            _log.warning(
+                "%s has no time limit: if episodes do not end by themselves, an evaluation never ends; "
+                "--max-episode-steps sets one",
+                algorithm.task.name,
+            )
+    stopping.check()
+    algorithm.state_dict()  # an attribute that cannot be kept is an error now, not at the first checkpoint
+    return algorithm
 
 
 def _conclude(
@@ -268,15 +309,30 @@ def _conclude(
         )
 
 
-def _load(trainer: Trainer, path: Path, state: State) -> int:
-    """Bring trainer and algorithm to a checkpoint; return its step."""
+def _load(trainer: Trainer, saver: Checkpoint, found: Found) -> None:
+    """Bring trainer and algorithm to a checkpoint."""
+    path, manifest, state = found
     try:
-        trainer.algorithm.load_state_dict({"weights": checkpoint.load_weights(path), "state": state["algorithm"]})
+        weights = checkpoint.load_weights(path, manifest)
+        trainer.algorithm.load_state_dict({"weights": weights, "state": state["algorithm"]})
+        trainer.load_state_dict(state["trainer"])
     except (UncapturedState, ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint {path} does not fit this version of the method: {error}") from error
-    trainer.load_state_dict(state["trainer"])
     set_global_state(state["globals"])
-    return trainer.count
+    saver.last = path
+
+
+def _note_resumed(planned: Plan, folder: RunFolder, trainer: Trainer) -> None:
+    """Write down what a resumed run changed: a larger budget, episodes that had to begin again."""
+    if plain(planned.config) != folder.info["config"]:
+        trainer.carry_on()
+        folder.update(config=plain(planned.config), sources=planned.sources)
+        folder.write(folder.config_file, write_toml(planned.sections()))
+    algorithm = trainer.algorithm
+    if isinstance(algorithm, Agent) and algorithm.envs.restarted:
+        restarted = algorithm.envs.restarted
+        folder.update(restarted_episodes=folder.info.get("restarted_episodes", 0) + restarted)
+        _log.warning("%d episodes begin anew: the state of this environment cannot be kept", restarted)
 
 
 def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
@@ -286,7 +342,7 @@ def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
         folder,
         planned.algorithm_class.objective(planned.task),
         keep=options.keep,
-        note=_note(folder.info),
+        note={"schema": runfolder.SCHEMA, **_identity(planned)},
         share=1.0 if "checkpoint_every" in planned.sources else 0.05,
     )
 
@@ -299,6 +355,8 @@ def _named(error: BaseException, trainer: Trainer | None, folder: RunFolder) -> 
     """Return an error with the step it came at, and what is left to go on from."""
     if device.is_out_of_memory(error):
         error = device.explain_out_of_memory(error)
+    if isinstance(error, SystemExit):  # pygame's environments do so when their window is closed
+        error = RunFailed(f"sys.exit({error.code if error.code is not None else ''}) was called while training")
     if isinstance(error, OSError) and error.errno in _DISK:
         error = RunFailed(f"cannot write to {folder.path}: {error.strerror}", "Mend that, then `rllab resume` it.")
     if not isinstance(error, RunFailed) or trainer is None:

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from importlib import import_module
 from itertools import chain
@@ -163,8 +163,8 @@ class Logger:
     def _fold(self) -> None:
         """Add what was recorded to the sums, in order, so that the sums do not depend on when they are made."""
         recorded, self._recorded = self._recorded, []
-        for name in dict.fromkeys(chain.from_iterable(metrics for _, metrics in recorded)):
-            numbers = _to_floats([metrics[name] for _, metrics in recorded if name in metrics])
+        for name, values in _columns([metrics for _, metrics in recorded]):
+            numbers = _to_floats(values)
             self._fold_column(name, numbers)
             if "loss" in name and not math.isfinite(sum(numbers)):
                 counts = (count for count, metrics in recorded if name in metrics)
@@ -207,6 +207,16 @@ class Logger:
         self._last_speed = (state["last_speed"][0], state["last_speed"][1])
         for name, writer in self.writers.items():
             writer.load_state_dict(state["writers"].get(name, {}))
+
+
+def _columns(rows: list[Metrics]) -> Iterator[tuple[str, list[float | Tensor]]]:
+    """Yield the values of each metric, in the order of the rows; not every row need have it."""
+    names = tuple(rows[0]) if rows else ()
+    if all(map(names.__eq__, map(tuple, rows))):  # as a rule: and several times as fast as the lookups below
+        yield from zip(names, map(list, zip(*(row.values() for row in rows), strict=True)), strict=True)
+        return
+    for name in dict.fromkeys(chain.from_iterable(rows)):
+        yield name, [row[name] for row in rows if name in row]
 
 
 def _to_floats(values: list[float | Tensor]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 import click
@@ -104,6 +104,8 @@ def _metavar(field: FieldInfo) -> str:
     if origin is dict:
         return "KEY=VALUE"
     constraints = list(field.metadata)
+    if origin is Annotated:  # as in `PositiveInt | None`
+        origin, *constraints = get_args(kind)
     if origin in (tuple, list):
         inner = get_args(kind)[0]
         constraints = []

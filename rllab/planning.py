@@ -17,7 +17,7 @@ from rllab import device, plugins
 from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, Evaluate, StopWhen, WriteLine
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables
-from rllab.errors import PluginError, UsageError, did_you_mean
+from rllab.errors import PluginError, UsageError, did_you_mean, one_line
 from rllab.logger import JsonLinesWriter, Logger, Writer
 from rllab.plugins import Plugin
 from rllab.runfolder import RunFolder
@@ -131,6 +131,8 @@ def plan_method(
     loaded: Method, target: str, values: Mapping[str, Any] | None = None, *, source: str = "option"
 ) -> Plan:
     """Do what `plan` does, for a method that is loaded already."""
+    if not isinstance(target, str):
+        raise UsageError(f"the target is the name of an environment or dataset, not a {type(target).__name__}")
     given = dict(values or {})
     names = loaded.option_names(target)
     for name in given:
@@ -171,6 +173,16 @@ def _preset_layer(method: Method, target: str, chosen: str | None) -> Layer:
     if name not in presets:
         known = ", ".join(presets) or "none"
         raise UsageError(f"{method.name} has no preset {name!r}; there are: {known}", did_you_mean(name, presets))
+    known_options = {*method.algorithm.Config.model_fields, *method.task_options(target)}
+    for key in presets[name]:
+        if key not in known_options:
+            module = inspect.getsourcefile(method.algorithm)
+            file = Path(module).with_suffix(".toml") if module else "its presets"
+            what = "is an option of the run, not of the method" if key in RunOptions.model_fields else "is no option"
+            raise PluginError(
+                f"{file}, the presets of {method.plugin.full_name}: {key} in [{name}] {what}",
+                did_you_mean(key, known_options),
+            )
     return Layer(f"preset {name}", presets[name])
 
 
@@ -213,12 +225,15 @@ def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
     Raises:
         UsageError: for a change of something that makes the run what it is.
     """
+    folder.check()
     info = folder.info
     method = load_method(f"{info['method']}@{info['plugin']['distribution']}")
     own = method.task_options(info["task"])
     clash = {name: option for option, name in own.items()}
     values = {**info["config"], **{clash[n]: v for n, v in info["task_config"].items()}, **info["options"]}
     for name in changes or {}:
+        if name not in method.option_names(info["task"]):
+            raise UsageError(f"there is no option {flag(name)}.", did_you_mean(name, HOW))
         if name not in HOW:
             raise UsageError(
                 f"{flag(name)} makes this run what it is, and cannot be changed when it is resumed",
@@ -251,7 +266,13 @@ def make_callbacks(planned: Plan) -> list[Callback]:
 
 def _plugin(group: str, name: str, base: type[Any]) -> Any:
     """Return an instance of a callback or logger plugin."""
-    made = plugins.load(group, name)
+    plugin = plugins.get(group, name, group.rpartition(".")[2].removesuffix("s"))
+    made = plugins.load(plugin)
     if not (isinstance(made, type) and issubclass(made, base)):
         raise PluginError(f"the plugin {name!r} in {group} is no rllab.{base.__name__}")
-    return made()
+    try:
+        return made()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the plugin {plugin.name!r} of {plugin.origin} cannot be used: {type(error).__name__}: {one_line(error)}"
+        ) from error

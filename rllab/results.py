@@ -9,12 +9,15 @@ actions, _ = agent.act(observations, deterministic=True)
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from rllab import checkpoint, experiment, planning, runfolder
 from rllab.agent import Agent
@@ -22,6 +25,8 @@ from rllab.algorithm import Algorithm
 from rllab.errors import CheckpointError
 from rllab.runfolder import RunFolder
 from rllab.seeding import Streams, preserved_globals
+
+_log = logging.getLogger("rllab")
 
 
 class Series(NamedTuple):
@@ -68,7 +73,8 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Return what run.json says."""
+        """Return what run.json says, as it is now."""
+        self.folder.reread()
         return self.folder.info
 
     @property
@@ -92,15 +98,15 @@ class Run:
             CheckpointError: if there is no such checkpoint, or it is damaged.
         """
         planned = planning.reopen(self.folder, {"device": device})
-        path = self._checkpoint(which)
-        experiment.check_note(path, self.folder)
+        path, manifest = self._checkpoint(which)
+        experiment.check_note(path, manifest, self.folder)
         with preserved_globals():
             algorithm, _ = experiment.build(planned)
         try:
-            algorithm.load_weights(checkpoint.load_weights(path))
+            algorithm.load_weights(checkpoint.load_weights(path, manifest))
         except ValueError as error:
             raise CheckpointError(f"the checkpoint {path} does not fit this version of the method: {error}") from error
-        algorithm.count = int(checkpoint.verify(path)["step"])
+        algorithm.count = int(manifest["step"])
         return algorithm
 
     def evaluate(
@@ -129,14 +135,16 @@ class Run:
             metrics = algorithm.evaluate()
         return {"step": float(algorithm.count), **{name: float(value) for name, value in metrics.items()}}
 
-    def _checkpoint(self, which: str | int) -> Path:
+    def _checkpoint(self, which: str | int) -> tuple[Path, dict[str, Any]]:
+        """Return a checkpoint and its manifest; for "last", the newest one that verifies."""
         folder, there = self.folder.checkpoints, checkpoint.steps(self.folder.checkpoints)
         if which == "last" and there:
-            return folder / checkpoint.name_of(there[0])
+            return checkpoint.newest_sound(folder, _log.warning)
+        name = checkpoint.name_of(int(which)) if str(which).isdigit() and int(which) in there else None
         if which == checkpoint.BEST and (folder / checkpoint.BEST).is_dir():
-            return folder / checkpoint.BEST
-        if str(which).isdigit() and int(which) in there:
-            return folder / checkpoint.name_of(int(which))
+            name = checkpoint.BEST
+        if name is not None:
+            return folder / name, checkpoint.verify(folder / name)
         known = ", ".join(["last", *(["best"] if (folder / checkpoint.BEST).is_dir() else []), *map(str, there)])
         raise CheckpointError(
             f"there is no checkpoint {which!r} in {self.path}", f"There are: {known}." if there else None
@@ -164,7 +172,7 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
         RllabError: if an option is wrong, or training fails.
     """
     planned = planning.plan(method, target, options)
-    with preserved_globals():
+    with preserved_globals(), _preserved_threads():
         folder, _ = experiment.start(planned, _watch(progress))
     return Run(folder)
 
@@ -178,7 +186,7 @@ def resume(run: str | os.PathLike[str], *, progress: bool = True, extend: int | 
         extend: a larger budget.
         **options: options about how it is run, such as `eval_every="10%"`.
     """
-    with preserved_globals():
+    with preserved_globals(), _preserved_threads():
         folder, _ = experiment.resume(RunFolder(runfolder.find(run)), options, extend=extend, watch=_watch(progress))
     return Run(folder)
 
@@ -194,6 +202,19 @@ def load(run: str | os.PathLike[str], *, runs_dir: str | os.PathLike[str] = "run
         RunNotFound: if there is none.
     """
     return Run(RunFolder(runfolder.find(run, Path(runs_dir))))
+
+
+@contextmanager
+def _preserved_threads() -> Iterator[None]:
+    """Leave torch's threads, and how this thread computes with what is nearly zero, as they were."""
+    threads = torch.get_num_threads()
+    # torch cannot be asked; half the smallest normal number is zero where such numbers are flushed
+    flushed = not torch.tensor(torch.finfo(torch.float32).tiny).div(2).item()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 def _watch(progress: bool) -> experiment.Watch | None:

@@ -4,9 +4,9 @@ runs/<task>/<method>/<name>/
   run.json              what was run, by what, where, and how it ended
   config.toml           every value; `rllab run METHOD TARGET --config` takes it
   metrics.jsonl         one object a line
-  events.out.tfevents.* the same for TensorBoard
+  events.out.tfevents.* the same for TensorBoard, and the pictures and texts that were logged
   checkpoints/          full ones by step, and the weights of the best
-  media/                pictures, text, video
+  media/                a place for what plugins write; rllab itself puts nothing there
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +25,14 @@ from filelock import FileLock, Timeout
 
 from rllab.errors import RunFailed, RunNotFound, UsageError
 
+_NEEDED = ("status", "method", "task", "seed", "unit", "objective", "config", "task_config", "options", "sources")
+
 SCHEMA = 1
 """Version of the layout and of run.json."""
+_PATIENCE = 1.0
+"""Seconds to wait for the lock, which whoever asks for a run's status may hold for a moment."""
+_RECENT = 50
+"""How many run.json are read at most to find the last run."""
 
 
 class RunFolder:
@@ -42,6 +49,16 @@ class RunFolder:
     def __init__(self, path: Path, info: dict[str, Any] | None = None) -> None:
         self.path = path
         self.info = _read_info(path) if info is None else info
+
+    def check(self) -> None:
+        """Raise RunNotFound if run.json lacks what every run has."""
+        if missing := [name for name in _NEEDED if name not in self.info]:
+            raise RunNotFound(f"{self.info_file} is damaged: it has no {', '.join(missing)}")
+
+    def reread(self) -> None:
+        """Read run.json again; what was known stays if it cannot be read."""
+        with suppress(RunNotFound):
+            self.info = _read_info(self.path)
 
     # --- the files
 
@@ -104,7 +121,8 @@ class RunFolder:
                 what = "holds a run already" if (path / "run.json").exists() else "is not empty"
                 raise UsageError(
                     f"the folder {path} {what}",
-                    f"Go on with it: `rllab resume {path}`, or `--resume auto`; or choose another --run-dir.",
+                    f"Go on with it: `rllab resume {shlex.quote(str(path))}`, or --resume auto; "
+                    "or take another --run-dir.",
                 )
         return cls(path, info)
 
@@ -149,7 +167,7 @@ class RunFolder:
             RunFailed: if the folder cannot be written.
         """
         with _writing(self.path):
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / ".lock", timeout=_PATIENCE)
             try:
                 lock.acquire()
             except Timeout:
@@ -163,12 +181,15 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """Return "running", "finished", "stopped" or "failed", or "killed" if it says running and no process holds it."""
+        """Return "running", "finished", "stopped" or "failed"; "killed" if it says running and no process holds it."""
         status = str(self.info.get("status", "new"))
         if status != "running":
             return status
+        lock = self.path / ".lock"
+        if not lock.exists():  # who looks makes none
+            return "killed"
         try:
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(lock, timeout=0):
                 return "killed"
         except (Timeout, OSError):
             return status
@@ -240,11 +261,19 @@ def find(run: str | os.PathLike[str], runs_dir: Path = Path("runs")) -> Path:
 
 def last(runs_dir: Path) -> Path:
     """Return the folder of the run that was begun last."""
-    configs = runs_dir.glob("*/*/*/config.toml")  # written once, when a run begins
-    newest = max(configs, key=lambda path: path.stat().st_mtime_ns, default=None)
-    if newest is None:
+    # config.toml is written when a run begins, and again when it is extended: what was begun last is among the newest
+    configs = sorted(runs_dir.glob("*/*/*/config.toml"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if not configs:
         raise RunNotFound(f"there are no runs in {runs_dir}", "`rllab run METHOD TARGET` starts one.")
-    return newest.parent
+    return max(configs[:_RECENT], key=_started).parent  # of the same second: the one written last
+
+
+def _started(config: Path) -> str:
+    """Return when a run was begun, as run.json says it; if it does not, when its config.toml was written."""
+    with suppress(OSError, ValueError, AttributeError):
+        if started := json.loads((config.parent / "run.json").read_text(encoding="utf-8")).get("started"):
+            return str(started)
+    return datetime.fromtimestamp(config.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def run_name(seed: int, given: Mapping[str, str], name: str | None = None) -> str:
@@ -257,5 +286,5 @@ def run_name(seed: int, given: Mapping[str, str], name: str | None = None) -> st
     """
     parts = [name] if name else [f"{option.replace('_', '-')}-{value}" for option, value in given.items()]
     lead, end = "_".join(parts), f"seed{seed}"
-    lead = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", lead)[: 149 - len(end)]
+    lead = re.sub(r"[^\w.=,+-]+", "-", lead)[: 149 - len(end)]
     return f"{lead}_{end}" if lead else end

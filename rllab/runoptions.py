@@ -110,6 +110,7 @@ KEPT = (
     "checkpoint_every",
     "keep",
     "stop_when",
+    "require",
     "callback",
     "logger",
 )

@@ -38,10 +38,6 @@ class Streams:
         """Return the seed sequence of a stream; `key` (such as a step count) selects a part of it. Draws nothing."""
         return np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(name.encode()), *key))
 
-    def seeds(self, name: str, n: int, *key: int) -> list[int]:
-        """Return `n` seeds of a stream (32 bits each), the same each time. Draws nothing."""
-        return [int(child.generate_state(1)[0]) for child in self.sequence(name, *key).spawn(n)]
-
     def numpy(self, name: str) -> np.random.Generator:
         """Return the NumPy generator of a stream."""
         if name not in self._numpy:
@@ -94,12 +90,12 @@ def global_state() -> dict[str, Any]:
 
 
 def set_global_state(state: dict[str, Any]) -> None:
-    """Bring the global generators back to `state`."""
+    """Bring the global generators back to `state`; states of GPUs that this machine has not are left out."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for device, saved in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(saved, device)
 
 
 @contextmanager

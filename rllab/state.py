@@ -7,7 +7,7 @@ What is found on the object decides how it is kept:
 
 | found | kept as |
 |---|---|
-| `nn.Module`, also inside lists and dicts | weights: parameters and buffers by name |
+| `nn.Module`, also inside lists and dicts | weights: parameters and buffers by name; its other attributes like ours |
 | number, string, array, tensor; list, tuple, dict, set, deque of such | itself |
 | random generators of Python, NumPy and torch | their state |
 | objects with `state_dict()` and `load_state_dict()` (optimisers, replay buffers, environments) | their state dict |
@@ -21,10 +21,12 @@ Anything else is an error that names the attribute, so that nothing is lost unno
 from __future__ import annotations
 
 import enum
+import inspect
 import random
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import PurePath
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -328,7 +330,7 @@ def load_weights(owner: object, saved: Mapping[str, Tensor], *, strict: bool = T
 
 
 def collect(owner: object, skip: Iterable[str] = ()) -> State:
-    """Return the state of all attributes of `owner` but those in `skip`; modules give their training flags.
+    """Return the state of all attributes of `owner` but those in `skip`; modules give all but their weights.
 
     Raises:
         UncapturedState: for an attribute whose state cannot be kept.
@@ -344,6 +346,8 @@ def collect(owner: object, skip: Iterable[str] = ()) -> State:
         for name, part in module.named_modules()
         if not part.training
     ]
+    known = {id(part) for module in modules(owner).values() for part in module.modules()}
+    state["__parts__"] = {name: _part_state(part, name, known) for name, part in _parts(owner, skipped)}
     return state
 
 
@@ -354,7 +358,7 @@ def restore_into(owner: object, state: State, skip: Iterable[str] = ()) -> None:
         UncapturedState: if the attributes are not those that were saved.
     """
     skipped = set(skip)
-    saved = {name: item for name, item in state.items() if name != "__frozen__"}
+    saved = {name: item for name, item in state.items() if name not in {"__frozen__", "__parts__"}}
     present = {name for name, value in vars(owner).items() if name not in skipped and not isinstance(value, nn.Module)}
     if missing := sorted(present - set(saved)):
         raise UncapturedState(f"the saved state has no {', '.join(missing)}")
@@ -364,3 +368,76 @@ def restore_into(owner: object, state: State, skip: Iterable[str] = ()) -> None:
     for prefix, module in modules(owner).items():
         for name, part in module.named_modules():
             part.training = f"{prefix}:{name}" not in frozen
+    for name, part in _parts(owner, skipped):
+        _restore_part(part, state.get("__parts__", {}).get(name, {}), name)
+
+
+# --- what modules hold besides weights ------------------------------------------------------------
+
+_OWN = frozenset(vars(nn.Module()))
+"""Attributes that every module has: its parameters, buffers, parts, hooks and training flag."""
+_EXTRA = "extra state"
+
+
+def _parts(owner: object, skipped: set[str]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every module on `owner` and all parts of each, named like their weights; wrappers of torch.compile not."""
+    for prefix, module in _find_modules({name: value for name, value in vars(owner).items() if name not in skipped}):
+        for name, part in module.named_modules():
+            if "_orig_mod" not in part._modules:
+                yield ".".join(word for word in [prefix, *name.split(".")] if word not in {"", "_orig_mod"}), part
+
+
+def _part_state(part: nn.Module, path: str, known: set[int]) -> State:
+    """Return the state of the attributes of one module that are neither weights nor parts.
+
+    Args:
+        part: the module.
+        path: its name.
+        known: the ids of all modules whose weights are kept.
+
+    Raises:
+        UncapturedState: for an attribute whose state cannot be kept, or which hides weights.
+    """
+    state: State = {}
+    for name, value in _part_attributes(part).items():
+        if any(id(hidden) not in known for _, hidden in _find_modules({name: value})):
+            raise UncapturedState(f"{path}.{name} has modules that torch does not know of; make it an nn.ModuleList")
+        state[name] = capture(value, f"{path}.{name}")
+    if type(part).get_extra_state is not nn.Module.get_extra_state:
+        state[_EXTRA] = capture(part.get_extra_state(), f"{path}: extra state")  # last, as it has the last word
+    return state
+
+
+def _restore_part(part: nn.Module, state: State, path: str) -> None:
+    attributes = vars(part)
+    missing = sorted(set(_part_attributes(part)) - set(state))
+    if state and missing and not _is_of_torch(type(part)):  # another torch may call things otherwise
+        raise UncapturedState(f"the saved state has no {path}.{missing[0]}")
+    for name, item in state.items():
+        if name == _EXTRA:
+            part.set_extra_state(restore(part.get_extra_state(), item, f"{path}: extra state"))
+        else:
+            attributes[name] = restore(attributes.get(name), item, f"{path}.{name}")
+
+
+def _part_attributes(part: nn.Module) -> dict[str, Any]:
+    kind: Any = type(part)
+    skipped = _OWN | _torch_names(kind)
+    own = {name: value for name, value in vars(part).items() if name not in skipped}
+    if _is_of_torch(kind):  # such as _flat_weights of an nn.LSTM, which are views of its parameters
+        return {name: value for name, value in own.items() if not name.startswith("_")}
+    return own
+
+
+def _is_of_torch(kind: type[Any]) -> bool:
+    homes = {base.__module__.partition(".")[0] for base in kind.__mro__[:-1]}
+    return "torch" in homes and homes <= {"torch", "typing", "abc"}
+
+
+@cache
+def _torch_names(kind: type[Any]) -> frozenset[str]:
+    """Return the private names that torch's classes among the bases of a class use in their methods."""
+    bases = [base for base in kind.__mro__[:-1] if base is not nn.Module and _is_of_torch(base)]
+    methods = [method for base in bases for method in vars(base).values() if inspect.isfunction(method)]
+    names = (name for method in methods for name in method.__code__.co_names)
+    return frozenset(name for name in names if name.startswith("_"))

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 _requested: str | None = None
+_listening = False
+_notify: Callable[[], None] | None = None
 
 
 class StopRequested(Exception):
@@ -31,15 +33,16 @@ def check() -> None:
 
 
 @contextmanager
-def on_signals(notify: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM inside the block into a request to stop, a second SIGINT into KeyboardInterrupt.
+def on_signals() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM in the block into a request to stop, a second SIGINT into KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no signal handlers, the block runs without them.
-
-    Args:
-        notify: called from the handler at the first signal; must only set a flag.
+    Inside another such block it adds nothing. Outside the main thread, where Python allows no signal handlers, the
+    block runs without them.
     """
-    global _requested
+    global _requested, _listening
+    if _listening:
+        yield
+        return
     _requested = None
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,12 +53,25 @@ def on_signals(notify: Callable[[], None] = lambda: None) -> Iterator[None]:
         if _requested is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         _requested = signal.Signals(number).name
-        notify()
+        if _notify is not None:
+            _notify()
 
+    _listening = True
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _requested = None
+        _requested, _listening = None, False
+
+
+@contextmanager
+def waking(notify: Callable[[], None]) -> Iterator[None]:
+    """Have `notify` called by the first signal that comes in the block; it must only set a flag."""
+    global _notify
+    before, _notify = _notify, notify
+    try:
+        yield
+    finally:
+        _notify = before

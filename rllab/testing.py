@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllab import checkpoint, experiment, planning, plugins
+from rllab import checkpoint, experiment, planning
 from rllab import state as states
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm, Metrics
@@ -73,9 +74,19 @@ def check_algorithm(algorithm: str | type[Algorithm], target: str, *, steps: int
 
 
 def check_config(config: type[Config]) -> None:
-    """Every hyperparameter has a help text, and the defaults are valid."""
+    """Every hyperparameter has a help text, the defaults are valid, and a budget of 0 is refused."""
     silent = [name for name, field in config.model_fields.items() if not field.description]
     assert not silent, f"no help text under {', '.join(silent)} in {config.__name__}: write a docstring below the field"
+    try:
+        config.parse({})
+    except UsageError as error:
+        raise AssertionError(f"the defaults of {config.__name__} are not valid: {error}") from error
+    for name in {"timesteps", "epochs"} & set(config.model_fields):
+        with suppress(UsageError):
+            config.parse({name: 0})
+            raise AssertionError(
+                f"{config.__name__} takes {name}=0, with which nothing is trained: make it PositiveInt"
+            )
 
 
 def check_round_trip(config: Config) -> None:
@@ -259,7 +270,6 @@ def untimed_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _plan(algorithm: str | type[Algorithm], target: str, options: Mapping[str, Any]) -> Plan:
     if isinstance(algorithm, str):
-        plugins.method(algorithm)
         return planning.plan(algorithm, target, {"preset": "none", "device": "cpu", **options})
     plugin = Plugin(algorithm.__name__.lower(), "rllab.agents", "", "(a class)", "0")
     try:

@@ -125,6 +125,10 @@ class Trainer:
         self._status = Status("finished", reason)
         self._next_count = 0
 
+    def carry_on(self) -> None:
+        """Take back a `finish`, for a run that was given a larger budget."""
+        self._status = None
+
     def evaluated(self, metrics: Metrics) -> None:
         """Log the metrics of an evaluation and pass them on to all callbacks."""
         self.logger.record(self.count, metrics)
@@ -147,7 +151,7 @@ class Trainer:
         status = Status("failed", "an error")
         started: list[Callback] = []
         try:
-            with stopping.on_signals(self._wake):
+            with stopping.on_signals(), stopping.waking(self._wake):
                 try:
                     for callback in self.callbacks:
                         started.append(callback)
@@ -183,6 +187,8 @@ class Trainer:
                     return Status("stopped", f"--max-time {self._max_time:g}s")
                 self._next_count = min(self._next_count, stop_count, algorithm.budget)
                 self._next_time = min(self._next_time, stop_time)
+                if stopping.requested():  # it came after the check, and what it woke was just set anew
+                    continue
                 while algorithm.count < self._next_count and time.perf_counter() < self._next_time:
                     metrics = algorithm.step()
                     if metrics:
@@ -207,12 +213,11 @@ class Trainer:
 
     def _do(self, callback: Callback, due: _Due) -> None:
         """Call `on_due`; what was interrupted by a request to stop stays due."""
-        before = due.next_count, due.next_time
         due.advance(self.count, self.seconds)
         try:
             callback.on_due()
         except StopRequested:
-            due.next_count, due.next_time = before
+            due.next_count = self.count
             raise
         due.done_at = self.count
 
@@ -249,6 +254,7 @@ class Trainer:
         """Return the training time, what is due, and the state of the logger and the callbacks."""
         return {
             "seconds": self.seconds,
+            "finishing": None if self._status is None else self._status.reason,
             "due": {self._keys[c]: [d.interval, d.next_count, d.next_time] for c, d in self._due.items()},
             "logger": self.logger.state_dict(),
             "callbacks": {self._keys[callback]: callback.state_dict() for callback in self.callbacks},
@@ -257,6 +263,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state. An interval that was changed starts anew; what was due, stays due."""
         self._trained = state["seconds"]
+        if state["finishing"] is not None:
+            self.finish(state["finishing"])
         self.logger.load_state_dict(state["logger"])
         for callback, due in self._due.items():
             interval, next_count, next_time = state["due"].get(self._keys[callback], (None, math.inf, math.inf))

@@ -28,6 +28,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 logger = logging.getLogger("rllab")
 
+_FAULTS = (Exception, SystemExit)
+"""What counts as a fault of an environment: also that it wants to end the program, as pygame's do."""
+
 
 class Episode(NamedTuple):
     """An episode that has ended: the sum of its raw rewards, and its number of steps."""
@@ -168,7 +171,7 @@ class VectorEnv:
                 else:
                     _put(batch, row, observation)
                 reward = float(reward)
-            except Exception as error:
+            except _FAULTS as error:
                 raise self._failure(error, self._where(i, lengths[i] + 1)) from error
             returns[i] += reward
             lengths[i] += 1
@@ -197,7 +200,7 @@ class VectorEnv:
         for env in envs:
             try:
                 env.close()
-            except Exception as error:  # noqa: BLE001 - what was trained is not lost to a window that will not close
+            except _FAULTS as error:  # what was trained is not lost to a window that will not close
                 name, kind = self._source.name, type(error).__name__
                 logger.warning("%s: closing it raised %s: %s", name, kind, one_line(error))
 
@@ -251,7 +254,7 @@ class VectorEnv:
         assert self.strategy is not None
         try:
             return self.strategy.restore(self._envs[i], snapshot, self._seeds[i][0])
-        except Exception as error:  # noqa: BLE001 - an episode that cannot go on begins again
+        except _FAULTS as error:  # an episode that cannot go on begins again
             logger.warning("%s: its state could not be set: %s", self._source.name, one_line(error))
             return False
 
@@ -278,11 +281,13 @@ class VectorEnv:
         self._returns[i], self._lengths[i] = 0.0, 0
         try:
             observation, _ = self._envs[i].reset(seed=seed)
-        except Exception as error:
-            raise self._failure(error, f"environment {i} of {self.num_envs}, at a reset") from error
+        except _FAULTS as error:
+            raise self._failure(error, self._at_reset(i)) from error
         if self._is_array and np.shape(observation) != self._shape:
             shape, name = np.shape(observation), self._source.name
             raise RunFailed(f"{name} gave an observation of shape {shape}; its space says {self._shape}")
+        if self._is_float and not np.isfinite(observation).all():
+            raise self._not_finite("an observation", observation, self._at_reset(i))
         return observation
 
     def _rows(self, actions: Any) -> Any:
@@ -319,13 +324,18 @@ class VectorEnv:
             found = {"a reward": rewards[row], "an observation": batch[row] if self._is_float else 0.0}
             for what, value in found.items():
                 if not np.isfinite(value).all():
-                    where = self._where(i, self._lengths[i])
-                    raise RunFailed(f"{self._source.name} ({where}) gave {what} that is not finite: {value}")
+                    raise self._not_finite(what, value, self._where(i, self._lengths[i]))
+
+    def _at_reset(self, i: int) -> str:
+        return f"environment {i} of {self.num_envs}, at a reset"
 
     def _where(self, i: int, step: int) -> str:
         return f"environment {i} of {self.num_envs}, step {step} of its episode"
 
-    def _failure(self, error: Exception, where: str) -> RunFailed:
+    def _not_finite(self, what: str, value: Any, where: str) -> RunFailed:
+        return RunFailed(f"{self._source.name} ({where}) gave {what} that is not finite: {value}")
+
+    def _failure(self, error: BaseException, where: str) -> RunFailed:
         return RunFailed(f"{self._source.name} ({where}) raised {type(error).__name__}: {one_line(error)}")
 
 

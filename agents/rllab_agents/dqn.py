@@ -99,6 +99,12 @@ class DQNConfig(AgentConfig):
                 f"--learning-starts {self.learning_starts} is not below --timesteps {self.timesteps}: "
                 "no update would ever happen"
             )
+        # a round comes after each multiple of train_every that is above learning_starts and at most timesteps
+        if self.timesteps // self.train_every <= self.learning_starts // self.train_every:
+            raise ValueError(
+                f"--train-every {self.train_every} has no multiple above --learning-starts {self.learning_starts} "
+                f"and up to --timesteps {self.timesteps}: no update would ever happen; make --train-every smaller"
+            )
         return self
 
 
@@ -128,7 +134,7 @@ class DQN(Agent):
         self.first_action = int(task.action_space.start)
         self.num_actions = int(task.action_space.n)
         self.vectors = Observations(task.observation_space).to(device)
-        self.normalizer = RunningNormalizer(self.vectors.size).to(device) if config.normalize_observations else None
+        self.normalizer = RunningNormalizer(self.vectors.size, device=device) if config.normalize_observations else None
         self.q = mlp(self.vectors.size, config.hidden, self.num_actions, config.activation).to(device)
         self.target = copy.deepcopy(self.q).requires_grad_(False)
 
@@ -198,8 +204,8 @@ class DQN(Agent):
         before, self.count = self.count, self.count + envs.num_envs
 
         metrics = episode_metrics(moved.episodes)
-        if crossings(before, self.count, config.target_every):
-            self.update_target()
+        if updates := crossings(before, self.count, config.target_every):
+            self.update_target(updates)
         if self.count > config.learning_starts:
             rounds = crossings(before, self.count, config.train_every)
             metrics |= self.learn(rounds * config.gradient_steps)
@@ -241,7 +247,8 @@ class DQN(Agent):
         return nn.functional.smooth_l1_loss(q, y) if self.config.loss == "huber" else nn.functional.mse_loss(q, y)
 
     @torch.no_grad()
-    def update_target(self) -> None:
-        """Move the target network towards the online one: by `tau`, all the way if it is 1."""
+    def update_target(self, updates: int = 1) -> None:
+        """Move the target network towards the online one: by `tau`, `updates` times; all the way if it is 1."""
+        share = 1 - (1 - self.config.tau) ** updates
         for target, online in zip(self.target.parameters(), self.q.parameters(), strict=True):
-            target.lerp_(online, self.config.tau)
+            target.lerp_(online, share)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from rllab import plugins
-from rllab.errors import EXIT_INTERRUPTED, PluginError, RllabError
+from rllab.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_STOPPED, PluginError, RllabError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -110,23 +114,50 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     _show_warnings()
     hook, threading.excepthook = threading.excepthook, _explain_thread
+    with _noted_interrupts() as interrupts:
+        try:
+            code = cli.main(arguments, prog_name="rllab", standalone_mode=False)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `rllab list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except BaseException as error:  # noqa: BLE001 - every error ends here, as one or two lines
+            code = _explain(error, debug="--debug" in arguments, interrupted=bool(interrupts))
+        finally:
+            threading.excepthook = hook
+    code = code if isinstance(code, int) else EXIT_DONE
+    sys.exit(EXIT_INTERRUPTED if interrupts and code not in {EXIT_DONE, EXIT_STOPPED} else code)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Note each Ctrl-C before it becomes a KeyboardInterrupt, which a library may turn into an ImportError.
+
+    Outside the main thread, or where Ctrl-C is handled otherwise already, nothing is noted.
+    """
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield noted
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
     try:
-        code = cli.main(arguments, prog_name="rllab", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `rllab list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except BaseException as error:  # noqa: BLE001 - every error ends here, as one or two lines
-        code = _explain(error, debug="--debug" in arguments)
+        yield noted
     finally:
-        threading.excepthook = hook
-    sys.exit(code if isinstance(code, int) else 0)
+        signal.signal(signal.SIGINT, before)
 
 
-def _explain(error: BaseException, *, debug: bool) -> int:
-    """Print an error as its user should see it; return the exit code."""
+def _explain(error: BaseException, *, debug: bool, interrupted: bool = False) -> int:
+    """Print an error as its user should see it, and after a Ctrl-C just that; return the exit code."""
     if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
         traceback.print_exception(error)
+    if interrupted:
+        error = KeyboardInterrupt()
     match error:
         case SystemExit() | click.exceptions.Exit():
             code = error.code if isinstance(error, SystemExit) else error.exit_code
@@ -170,7 +201,7 @@ def _show_warnings() -> None:
     log = logging.getLogger("rllab")
     if not log.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s".replace("%(levelname)s", "Note")))
+        handler.setFormatter(logging.Formatter("Note: %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False

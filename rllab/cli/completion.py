@@ -21,6 +21,7 @@ def complete(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
+@click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell, with a line on how to install it."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rllab import plugins
+from rllab.cli.completion import complete
 from rllab.errors import PluginError, RllabError
 
 if TYPE_CHECKING:
@@ -53,15 +54,14 @@ class Finding:
 
 
 def _complete_method(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(n) for n in plugins.names(plugins.METHOD_GROUPS) if n.startswith(incomplete)]
+    return complete(plugins.names(plugins.METHOD_GROUPS), incomplete)
 
 
 @click.command("doctor")
 @click.argument("method", required=False, shell_complete=_complete_method)
 @click.argument("target", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 @click.pass_context
 def doctor_command(context: click.Context, method: str | None, target: str | None, as_json: bool) -> None:
     """Say what this machine and installation have, what is broken, and what --device auto picks and why.

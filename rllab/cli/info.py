@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
     try:
         folder = RunFolder(find(name, Path(runs_dir)))
     except RunNotFound:
+        if name == "last" or Path(name).exists() or os.sep in name:  # what was meant is a run
+            raise
         _method(name, as_json=as_json)
         return
+    folder.check()
     if as_json:
-        click.echo(json.dumps(folder.info))
+        click.echo(json.dumps({**folder.info, "status": folder.status}))
     else:
         _run(folder)
 

@@ -31,6 +31,7 @@ _LISTED = tuple(group for kind, groups in KINDS.items() if kind != "methods" for
 @click.argument("kind", required=False, metavar="[KIND]", type=click.Choice(list(KINDS)))
 @click.option("--details", is_flag=True, help="Import each and show what it says of itself.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 def list_command(kind: str | None, details: bool, as_json: bool) -> None:
     """List methods, environments, datasets, callbacks and loggers.
 
@@ -69,6 +70,7 @@ def list_command(kind: str | None, details: bool, as_json: bool) -> None:
 @click.command("plugins")
 @click.option("--check", is_flag=True, help="Import every plugin; exit code 4 if one is broken.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 @click.pass_context
 def plugins_command(context: click.Context, check: bool, as_json: bool) -> None:
     """List all plugins with the distributions that have them, and whether they are usable."""

@@ -13,7 +13,7 @@ from rllab.conditions import Condition
 from rllab.config import plain, write_toml
 from rllab.errors import EXIT_DONE, EXIT_STOPPED, ThresholdMissed
 from rllab.options import SectionedCommand, SectionedOption, given, options_of
-from rllab.planning import Method, Plan, plan
+from rllab.planning import Method, Plan, plan_method
 from rllab.runfolder import RunFolder
 from rllab.runoptions import RunOptions
 from rllab.trainer import Status
@@ -72,7 +72,7 @@ class MethodCommand(SectionedCommand):
         values = given(click.get_current_context())
         switches = {name: values.pop(name, False) for name in _OUTPUT}
         values.pop("target", None)
-        planned = plan(f"{self.method.name}@{self.method.plugin.distribution}", target, values, source="command line")
+        planned = plan_method(self.method, target, values, source="command line")
         if switches["dry_run"]:
             print_plan(planned, as_json=switches["json"])
             return EXIT_DONE

@@ -64,6 +64,7 @@ def resume_command(
 
     changes = {name: value for name, value in given(ctx).items() if name in HOW}
     folder = RunFolder(runfolder.find(run, Path(runs_dir)))
+    folder.check()
     if folder.info["status"] == "finished" and extend is None:
         click.echo(f"{folder.path} is finished ({folder.info['reason']}); --extend N trains it further.", err=True)
     display = Display(quiet=quiet, live=not no_progress)
@@ -103,7 +104,7 @@ def eval_command(
     from rllab.conditions import Condition
 
     try:
-        conditions = [Condition.parse(text) for text in require]
+        conditions = [Condition.parse(part) for text in require for part in text.split(",")]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     with stopping.on_signals():

@@ -81,4 +81,4 @@ class Observations(nn.Module):
                 columns = observations.long().flatten(1) - offsets
                 hot = [nn.functional.one_hot(columns[:, i], int(n)) for i, n in enumerate(nvec.flatten())]
                 return torch.cat(hot, 1).float()
-        return observations.flatten(1).float()
+        return observations.reshape(len(observations), self.size).float()  # numbers, too: a Box of shape ()

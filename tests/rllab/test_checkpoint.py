@@ -336,10 +336,17 @@ def test_a_kill_between_the_two_renames_is_mended_by_whoever_goes_on(
 def test_a_half_written_folder_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
     saved(tmp_path / "step-000000001", {})
     (tmp_path / f".step-000000002.{os.getpid()}.tmp").mkdir()
-    (tmp_path / "step-000000003").mkdir()
     assert checkpoint.steps(tmp_path) == [1]
     checkpoint.prune(tmp_path, keep=2, newest=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001"]
+
+
+def test_a_checkpoint_that_lost_its_manifest_is_damaged_and_not_passed_over_in_silence(tmp_path: Path) -> None:
+    saved(tmp_path / "step-000000001", {})
+    (tmp_path / "step-000000001" / "manifest.json").unlink()
+    assert checkpoint.steps(tmp_path) == [1]
+    with pytest.raises(CheckpointError):
+        checkpoint.verify(tmp_path / "step-000000001")
 
 
 # --- damage -------------------------------------------------------------------------------------------------
@@ -416,3 +423,18 @@ def test_steps_sort_by_number_beyond_nine_digits(tmp_path: Path) -> None:
         saved(tmp_path / checkpoint.name_of(step), {})
     assert checkpoint.name_of(10_000) == "step-000010000"
     assert checkpoint.steps(tmp_path) == [10**9, 999_999_999]
+
+
+def test_windows_syncs_files_open_for_writing_and_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    opened: list[tuple[Path, int]] = []
+    original = os.open
+    for system, expected in (("nt", [(file, os.O_RDWR)]), ("posix", [(file, os.O_RDWR), (tmp_path, os.O_RDONLY)])):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", lambda path, how: opened.append((path, how)) or original(path, how))
+            patched.setattr(os, "name", system)
+            checkpoint._sync(file)
+            checkpoint._sync(tmp_path)
+        assert opened == expected
+        opened.clear()

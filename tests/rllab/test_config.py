@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rllab_agents.dqn import DQN
 
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables, write_toml
-from rllab.errors import UsageError
+from rllab.errors import PluginError, UsageError
 from rllab.intervals import Interval
 from rllab.planning import Method, Plan, plan_method
 from rllab.plugins import Plugin
@@ -264,6 +264,23 @@ def test_a_preset_goes_by_the_task_and_can_be_named_or_turned_off() -> None:
     assert resolved("Acrobot-v1").config.lr == 1e-3
     with pytest.raises(UsageError, match=r"no preset 'othr'; there are: CartPole-v1, other\nDid you mean 'other'"):
         resolved(preset="othr")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lerning_starts", r"dqn.toml, .* dqn@rllab: lerning_starts in \[other\] is no option\nDid you mean"),
+        ("seed", r"seed in \[other\] is an option of the run, not of the method"),
+    ],
+)
+def test_a_preset_may_only_have_options_of_the_method_and_the_task(
+    key: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Presets, "presets", lambda self: {"other": {"max_episode_steps": 9, "lr": 0.7}})
+    assert resolved(preset="other").task.config.max_episode_steps == 9  # type: ignore[attr-defined]
+    monkeypatch.setattr(Presets, "presets", lambda self: {"other": {key: 1}})
+    with pytest.raises(PluginError, match=message):
+        resolved(preset="other")
 
 
 def test_options_of_a_file_are_checked_by_name_and_method(tmp_path: Path) -> None:

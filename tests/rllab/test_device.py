@@ -103,8 +103,8 @@ def test_a_mac_is_told_how_to_try_its_gpu() -> None:
         (replace(OLD, capability=(7, 5)), LARGE, "float32"),
         (IDLE, SMALL, "float32"),
         (IDLE, LARGE, "tf32"),
-        (IDLE, HUGE, "bf16"),
-        (replace(IDLE, capability=(9, 0)), HUGE, "bf16"),
+        (IDLE, HUGE, "tf32"),
+        (replace(IDLE, capability=(9, 0)), HUGE, "tf32"),
     ],
 )
 def test_reduced_precision_is_for_large_work_on_hardware_that_has_it(gpu: Cuda, work: float, precision: str) -> None:

@@ -1,4 +1,6 @@
+import itertools
 import os
+import sys
 from collections import deque
 from typing import Any
 
@@ -295,3 +297,46 @@ def test_an_environment_that_raises_in_the_trial_is_left_for_the_training_to_rep
             raise OSError("broken")
 
     assert envstate.choose(Broken, 0).name == "restart"
+
+
+def test_an_environment_that_ends_the_program_in_the_trial_is_left_for_the_training_to_report():
+    class Quitting(Walk):
+        def step(self, action):
+            sys.exit(0)
+
+    assert envstate.choose(Quitting, 0).name == "restart"
+
+
+def test_the_choice_is_the_same_on_a_slow_machine(monkeypatch):
+    """What the attributes lack shows after 100 steps only, which would be late if the trial were timed."""
+
+    class Late(Walk):
+        def __init__(self):
+            hidden = 0.0
+
+            def move(by):
+                nonlocal hidden
+                hidden += abs(by) / 1000
+                self.steps += 1
+                self.at = hidden if self.steps > 100 else 0.0
+
+            def forget():
+                nonlocal hidden
+                hidden = 0.0
+
+            self.move, self.forget = move, forget
+
+        def begin(self):
+            self.forget()
+            self.steps, self.at = 0, 0.0
+
+    quick = envstate.choose(Late, 0).name
+    clock = itertools.count(0, 0.02)  # each look at it costs 20 ms
+    monkeypatch.setattr(envstate.time, "monotonic", lambda: next(clock))
+    assert envstate.choose(Late, 0).name == quick == "replay"
+
+
+def test_a_trial_that_is_cut_short_proves_nothing_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(envstate, "TRIAL_SECONDS", 0.0)
+    assert envstate.choose(Walk, 0).name == "restart"
+    assert "too slow to prove" in caplog.text

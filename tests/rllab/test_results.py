@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rllab
 from rllab import checkpoint
@@ -151,6 +152,35 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     assert resumed.info["totals"]["steps"] == 80
     assert checkpoint.steps(checkpoints) == [80]  # neither the damaged one nor, with --keep 1, the one before
     assert rllab.resume(stopped.path, progress=False).status == "finished"
+
+
+def test_the_last_checkpoint_that_is_sound_is_loaded_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**OPTIONS, "checkpoint_every": "20"}
+    stopped = rllab.run("dqn", "CartPole-v1", run_dir=folder / "half", stop_after=70, **options)
+    newest, before = checkpoint.steps(stopped.path / "checkpoints")[:2]
+    file = stopped.path / "checkpoints" / checkpoint.name_of(newest) / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert stopped.load(device="cpu").count == before
+    assert "weights.safetensors has" in caplog.text
+    assert "the one before it is used" in caplog.text
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors has"):
+        stopped.load(newest, device="cpu")
+
+
+def test_training_leaves_the_threads_and_small_numbers_of_a_notebook_alone(folder: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_flush_denormal(False)
+    small = torch.tensor(1e-40)
+    torch.set_num_threads(3)
+    try:
+        stopped = rllab.run("dqn", "CartPole-v1", run_dir=folder / "polite", stop_after=10, **OPTIONS)
+        assert (torch.get_num_threads(), bool((small * 1).item())) == (3, True)
+        rllab.resume(stopped.path, progress=False, stop_after=10)
+        assert (torch.get_num_threads(), bool((small * 1).item())) == (3, True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_without_a_sound_checkpoint_nothing_is_resumed(folder: Path) -> None:

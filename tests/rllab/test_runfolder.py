@@ -2,9 +2,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from rllab import runfolder
 from rllab.errors import RunFailed, RunNotFound, UsageError
@@ -178,6 +180,14 @@ def test_a_run_is_found_as_a_folder_below_the_runs_and_as_the_last(
     assert runfolder.find("last") == new.path
 
 
+def test_an_old_run_that_was_extended_is_not_the_last(tmp_path: Path) -> None:
+    old = begun(RunFolder.create(tmp_path / "t" / "m", "old", {"schema": 1}), 3000)
+    new = begun(RunFolder.create(tmp_path / "t" / "m", "new", {"schema": 1}), 2000)
+    old.update(started="2024-01-01T00:00:00+00:00")
+    new.update(started="2024-01-02T00:00:00+00:00")
+    assert runfolder.last(tmp_path) == new.path
+
+
 def test_what_is_no_run_is_told_with_the_places_looked_at(tmp_path: Path) -> None:
     with pytest.raises(RunNotFound, match=r"there is no run 'abc', neither as a folder nor below") as caught:
         runfolder.find("abc", tmp_path)
@@ -196,6 +206,21 @@ def test_the_files_of_a_run_are_where_the_documentation_says(run_folder: RunFold
     assert run_folder.metrics_file == path / "metrics.jsonl"
     assert run_folder.checkpoints == path / "checkpoints"
     assert run_folder.media == path / "media"
+
+
+def test_looking_at_a_run_writes_nothing_into_its_folder(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run", {"schema": 1, "status": "running"})
+    assert folder.status == "killed"
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_run_that_is_looked_at_for_a_moment_can_be_resumed_all_the_same(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run", {"schema": 1})
+    look = FileLock(folder.path / ".lock", thread_local=False)
+    look.acquire()
+    threading.Timer(0.1, look.release).start()
+    with folder.held():
+        pass
 
 
 def test_a_run_that_says_running_and_is_held_by_no_process_was_killed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from rllab.seeding import Streams, global_state, preserved_globals, set_global_state
@@ -22,25 +23,16 @@ def test_other_names_and_other_seeds_give_other_numbers() -> None:
     assert len(drawn) == 9
 
 
-def test_neighbouring_seeds_share_no_environment() -> None:
-    seeds = [seed for run in range(20) for seed in Streams(run).seeds("environments", 50)]
-    assert len(set(seeds)) == 1000
-
-
-def test_the_first_environments_do_not_depend_on_how_many_there_are() -> None:
-    assert Streams(1).seeds("environments", 8)[:3] == Streams(1).seeds("environments", 3)
-
-
 def test_two_users_of_a_name_draw_one_after_the_other() -> None:
     streams, alone = Streams(0), Streams(0).numpy("exploration")
     assert streams.numpy("exploration").random() == alone.random()
     assert streams.numpy("exploration").random() == alone.random()
 
 
-def test_asking_for_seeds_draws_nothing() -> None:
+def test_asking_for_a_sequence_draws_nothing() -> None:
     streams = Streams(0)
-    assert streams.seeds("evaluation", 3, 100) == streams.seeds("evaluation", 3, 100)
-    assert streams.seeds("evaluation", 3, 100) != streams.seeds("evaluation", 3, 200)
+    first, again, later = (int(streams.sequence("evaluation", at).generate_state(1)[0]) for at in (100, 100, 200))
+    assert first == again != later
 
 
 def test_streams_go_on_where_they_were_in_place() -> None:
@@ -77,6 +69,16 @@ def test_global_states_can_be_kept_and_set() -> None:
     first = draws()
     set_global_state(state)
     assert draws() == first
+
+
+def test_states_of_gpus_that_are_not_there_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_on: dict[int, torch.Tensor] = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: set_on.update({device: state}))
+    states = [torch.full((16,), i, dtype=torch.uint8) for i in range(8)]
+    set_global_state({**global_state(), "cuda": states})
+    assert list(set_on) == [0]
+    assert torch.equal(set_on[0], states[0])
 
 
 def test_a_preserved_block_leaves_the_globals_as_they_were_also_after_an_error() -> None:

@@ -258,3 +258,92 @@ def test_train_and_eval_mode_of_every_part_comes_back() -> None:
     saved.q[1].eval()
     fresh = moved(saved, Thing(q=nn.Sequential(nn.Dropout(), nn.Dropout()).eval()))
     assert [part.training for part in fresh.q.modules()] == [True, True, False]
+
+
+# --- what modules hold besides weights ----------------------------------------------------------------------
+
+
+class Part(nn.Module):
+    """A module with attributes that are neither parameters nor buffers."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__()
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
+class Declared(nn.Module):
+    """A module that says itself what its state is."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.clock = Counter(at)
+
+    def get_extra_state(self) -> Any:
+        return {"at": self.clock.at}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.clock.at = state["at"] + 100
+
+
+def test_numbers_arrays_and_generators_on_modules_come_back() -> None:
+    saved = Part(n=5, seen=np.arange(3), rng=np.random.default_rng(1), _hidden=[1.5], f=torch.relu, kind=torch.float32)
+    fresh = Part(n=0, seen=np.zeros(3, int), rng=np.random.default_rng(2), _hidden=[], f=torch.relu, kind=torch.float32)
+    moved(Thing(net=nn.Sequential(saved)), Thing(net=nn.Sequential(fresh)))
+    assert (fresh.n, fresh.seen.tolist(), fresh._hidden, fresh.f) == (5, [0, 1, 2], [1.5], torch.relu)
+    assert fresh.rng.random() == saved.rng.random()
+
+
+def test_the_extra_state_of_a_module_goes_through_its_own_methods() -> None:
+    assert moved(Thing(net=Declared(7)), Thing(net=Declared(0))).net.clock.at == 107
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"socket": object()}, r"^net\.0\.socket is a builtins\.object, whose state cannot be kept"),
+        ({"hidden": [nn.Linear(1, 1)]}, r"^net\.0\.hidden has modules that torch does not know of"),
+    ],
+)
+def test_what_cannot_be_kept_of_a_module_is_named(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UncapturedState, match=message):
+        states.collect(Thing(net=nn.Sequential(Part(**attributes))))
+
+
+def test_what_a_skipped_module_holds_is_left_alone() -> None:
+    state = states.collect(Thing(cache=Part(socket=object(), n=1)), skip=["cache"])
+    fresh = Thing(cache=Part(n=2))
+    states.restore_into(fresh, state, skip=["cache"])
+    assert fresh.cache.n == 2
+
+
+class Counting(nn.LSTM):
+    """A recurrent network with a private number of its own."""
+
+    _calls = 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LSTM(2, 3, num_layers=2),
+        lambda: Counting(2, 3),
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(2)),
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 1, enable_nested_tensor=False),
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2)),
+        lambda: torch.compile(nn.Linear(2, 2), backend="eager"),
+    ],
+    ids=["lstm", "own lstm", "convolutions", "transformer", "spectral norm", "compiled"],
+)
+def test_modules_of_torch_are_kept_and_restored(make: Any) -> None:
+    saved, fresh = Thing(net=make()), Thing(net=make())
+    state = states.collect(saved)
+    states.restore_into(fresh, state)
+    assert states.collect(fresh) == state
+
+
+def test_a_private_number_on_a_module_of_ones_own_comes_back_and_torchs_views_do_not() -> None:
+    saved = Thing(net=Counting(2, 3))
+    saved.net._calls = 4
+    assert moved(saved, Thing(net=Counting(2, 3))).net._calls == 4
+    assert not [name for name in states.collect(saved)["__parts__"]["net"] if name.startswith("_flat")]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from rllab_agents.dqn import DQN, DQNConfig
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from rllab.planning import Method
 from rllab.plugins import Plugin
 from rllab.runfolder import RunFolder
 from rllab.task import Task
-from rllab.testing import check_algorithm, first_difference, untimed_metrics
+from rllab.testing import check_algorithm, check_config, first_difference, untimed_metrics
 
 SMALL: dict[str, Any] = {"learning_starts": 10, "hidden": "8", "timesteps": 400, "batch_size": 8, "eval_episodes": 3}
 STEPS = 25
@@ -82,6 +82,29 @@ class DroppedCounter(DQN):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict({**state, "state": {**state["state"], "calls": 0}})
+
+
+class Remembering(nn.Module):
+    """Counts in a plain attribute."""
+
+    calls = 0
+
+
+class DroppedPart(DQN):
+    """Drops what a module counts."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.memory = Remembering()
+        self.memory.calls = 0
+
+    def step(self) -> Metrics:
+        self.memory.calls += 1
+        return super().step()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.memory.calls = 0
 
 
 class LostLength(DQN):
@@ -205,6 +228,17 @@ class Silent(DQN):
     Config = SilentConfig
 
 
+class WrongDefaultConfig(DQNConfig):
+    """Has a default that it does not take itself."""
+
+    learning_starts: NonNegativeInt = -1
+    """Steps before the first update."""
+
+
+class WrongDefault(DQN):
+    Config = WrongDefaultConfig
+
+
 class LossyConfig(DQNConfig):
     """Has an option that is not what was written."""
 
@@ -251,6 +285,8 @@ def returning(**metrics: Any) -> type[DQN]:
         (WithoutObjective, r"evaluate\(\) does not return eval/score, the objective"),
         (OutOfBounds, r"act\(\) returned .*, not in Discrete\(2\)"),
         (Silent, r"no help text under boldness in SilentConfig: write a docstring below the field"),
+        (WrongDefault, r"the defaults of WrongDefaultConfig are not valid: --learning-starts -1"),
+        (DroppedPart, r"after loading a checkpoint, state\.__parts__\.memory\.calls is not as it was saved"),
         (Lossy, r"LossyConfig changes when it is written and read"),
         (returning(loss=1.0), r"the metric 'loss' does not begin with train/"),
         (returning(train_q=torch.ones(2)), r"train/q is a tensor of shape \(2,\), not 0-d"),
@@ -261,6 +297,17 @@ def returning(**metrics: Any) -> type[DQN]:
 def test_a_planted_fault_is_caught_by_its_message(faulty: type[Algorithm], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_algorithm(faulty, "CartPole-v1", steps=STEPS, **SMALL)
+
+
+def test_a_budget_of_nothing_must_be_refused() -> None:
+    class IdleConfig(Config):
+        """Hyperparameters of who may do nothing."""
+
+        epochs: NonNegativeInt = 3
+        """Passes over the data."""
+
+    with pytest.raises(AssertionError, match=r"IdleConfig takes epochs=0, with which nothing is trained"):
+        check_config(IdleConfig)
 
 
 def test_a_task_that_the_method_refuses_fails_with_the_reason() -> None:
@@ -413,7 +460,7 @@ def test_least_squares_is_trained_from_a_plan_to_a_run_folder(tmp_path: Path) ->
 def test_least_squares_stops_in_the_middle_of_an_epoch_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "load_method", lambda name: METHOD)
+    monkeypatch.setattr(planning, "load_method", lambda name: METHOD)
     values: dict[str, Any] = {"device": "cpu", "epochs": 4, "log_every": "1epoch", "eval_every": "2epochs"}
     straight, _ = experiment.start(planning.plan_method(METHOD, "line", {**values, "run_dir": tmp_path / "a"}))
     stop = {"run_dir": tmp_path / "b", "stop_after": 96}

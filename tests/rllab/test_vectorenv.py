@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import gymnasium
@@ -219,6 +220,21 @@ def test_an_observation_that_is_not_finite_ends_the_run(value):
     envs.step(RIGHT)
     with pytest.raises(RunFailed, match=r"step 2 of its episode.*an observation that is not finite"):
         envs.step(RIGHT)
+
+
+def test_a_first_observation_that_is_not_finite_ends_the_run_and_names_the_environment(monkeypatch):
+    envs = vector(Corridor, num_envs=2)
+    monkeypatch.setattr(Corridor, "reset", lambda self, **_: (np.full(1, np.nan, np.float32), {}))
+    with pytest.raises(RunFailed, match=r"Corridor \(environment 0 of 2, at a reset\).*observation that is not finite"):
+        envs.reset()
+
+
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_an_environment_that_ends_the_program_only_ends_the_run(monkeypatch, method):
+    envs = vector(Corridor)
+    monkeypatch.setattr(Corridor, method, lambda self, *_, **__: sys.exit(0))
+    with pytest.raises(RunFailed, match=r"Corridor \(environment 0 of 1, .*\) raised SystemExit: 0"):
+        envs.reset() if method == "reset" else envs.step(RIGHT)
 
 
 def test_a_large_but_finite_observation_is_none_of_our_business():

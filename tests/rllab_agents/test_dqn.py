@@ -48,6 +48,13 @@ class Looking(Clock):
         return np.zeros((84, 84, 3), np.uint8)
 
 
+class Number(Clock):
+    observation_space = spaces.Box(0, 100, (), np.float32)
+
+    def look(self):
+        return np.float32(self.at)
+
+
 class Composed(Clock):
     observation_space = spaces.Dict(at=spaces.Discrete(100))
 
@@ -71,7 +78,8 @@ class Corridor(gymnasium.Env):
         return self.at, float(self.at == 4), self.at == 4, False, {}
 
 
-ENVIRONMENTS = {"Clock": Clock, "FromFive": FromFive, "Looking": Looking, "Composed": Composed, "Corridor": Corridor}
+KINDS = (Clock, FromFive, Looking, Number, Composed, Corridor)
+ENVIRONMENTS = {kind.__name__: kind for kind in KINDS}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -246,14 +254,24 @@ def test_an_update_copies_all_of_it_or_moves_a_part_of_the_way() -> None:
     assert same(agent)
 
 
-@pytest.mark.parametrize("num_envs", [1, 3, 8])
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_a_soft_update_goes_as_far_for_any_number_of_environments(num_envs: int) -> None:
+    """In 24 steps 12 updates are due, so of the way from 3 to 1 and from 1 to 2 there is left 0.75 ** 12."""
+    agent = by_hand(num_envs=num_envs, tau=0.25, target_every=2, learning_starts=99)
+    while agent.count < 24:
+        agent.step()
+    left = 0.75**12
+    assert agent.target[0].weight.flatten().tolist() == pytest.approx([1 + 2 * left, 2 - left])
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8, 16])
 def test_the_interval_of_the_target_is_in_environment_steps(num_envs: int) -> None:
     agent = agent_for(num_envs=num_envs, timesteps=240, learning_starts=239, target_every=10)
     updates: list[int] = []
-    agent.update_target = lambda: updates.append(agent.count)  # type: ignore[method-assign]
+    agent.update_target = lambda n: updates.extend([agent.count] * n)  # type: ignore[method-assign]
     while agent.count < 240:
         agent.step()
-    # at the first step at which a multiple of 10 is reached or passed
+    # one at the first step at which each multiple of 10 is reached or passed
     assert updates == [-(-multiple // num_envs) * num_envs for multiple in range(10, 241, 10)]
 
 
@@ -364,6 +382,13 @@ def test_actions_that_start_at_five_are_stored_from_zero_and_played_from_five() 
         assert set(agent.act(np.ones((50, 1), np.float32), deterministic=deterministic)[0]) <= {5, 6}
 
 
+def test_observations_may_be_numbers() -> None:
+    agent = agent_for("Number", normalize_observations=True, num_envs=2)
+    assert agent.inputs(torch.tensor([1.0, 2.0])).shape == (2, 1)
+    for _ in range(5):
+        assert "train/loss" in agent.step()
+
+
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
@@ -386,6 +411,7 @@ def test_spaces_it_cannot_handle_are_refused_before_anything_starts(target: str,
     [
         ({"learning_starts": 100, "timesteps": 100}, "--learning-starts 100 is not below --timesteps 100: no update"),
         ({"timesteps": 500}, "--learning-starts 1000 is not below --timesteps 500"),
+        ({"timesteps": 1500, "train_every": 2000}, "--train-every 2000 has no multiple above --learning-starts 1000"),
         ({"gamma": 1.1}, "--gamma 1.1: should be less than or equal to 1"),
         ({"tau": 0}, "--tau 0: should be greater than 0"),
         ({"batch_size": 0}, "--batch-size 0: should be greater than 0"),
@@ -398,6 +424,18 @@ def test_spaces_it_cannot_handle_are_refused_before_anything_starts(target: str,
 def test_a_configuration_that_cannot_work_is_told(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         DQNConfig.parse(values)
+
+
+def test_exactly_the_configurations_that_never_learn_are_refused() -> None:
+    for timesteps in range(1, 8):
+        for every in range(1, 8):
+            for starts in range(8):
+                rounds = [n for n in range(1, timesteps + 1) if n > starts and crossings(n - 1, n, every)]
+                try:
+                    DQNConfig.parse({"timesteps": timesteps, "train_every": every, "learning_starts": starts})
+                    assert rounds
+                except UsageError:
+                    assert not rounds
 
 
 # --- it learns ----------------------------------------------------------------------------------------------

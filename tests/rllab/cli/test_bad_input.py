@@ -585,6 +585,19 @@ def test_ctrl_c_before_anything_was_trained_ends_without_a_traceback(process, tm
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", [("plugins", "--check"), ("stubborn",)])
+def test_ctrl_c_that_a_library_turns_into_an_import_error_exits_with_130(rllab, plugin, command):
+    plugin(
+        "stubborn_library",
+        "[rllab.commands]\nstubborn = stubborn_library:command\n",
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n    raise ImportError('half of it is missing')\n",
+    )
+    before = signal.getsignal(signal.SIGINT)
+    assert rllab(*command).code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("toys")
 def test_ctrl_c_during_eval_exits_with_130(process, tmp_path):

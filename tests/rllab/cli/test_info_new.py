@@ -1,12 +1,16 @@
 """`rllab info`, `rllab new agent`, and what stands around the commands."""
 
+import importlib
 import json
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from rllab import __version__
+from rllab.environments import EnvironmentConfig, EnvironmentTask
+from rllab.errors import UsageError
 
 # --- info
 
@@ -47,6 +51,14 @@ def test_info_of_a_run_shows_what_it_was(rllab, tiny):
     assert rllab("info", "run", "--json").json == json.loads(Path("run/run.json").read_text())
 
 
+def test_info_of_a_killed_run_says_so_as_json_too(rllab, tiny):
+    tiny()
+    file = Path("run/run.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "running"}))
+    assert "killed" in rllab("info", "run").out
+    assert rllab("info", "run", "--json").json["status"] == "killed"
+
+
 def test_info_of_nothing_names_the_nearest(rllab):
     done = rllab("info", "dqm")
     assert (done.code, done.out) == (4, "")
@@ -71,6 +83,19 @@ def test_a_new_agent_is_a_package_with_entry_point_readme_and_test(rllab):
         compile(path.read_text(), str(path), "exec")
     for path in Path("my-agent").rglob("*"):
         assert path.is_dir() or "$" not in path.read_text(), path
+
+
+def test_a_new_agent_takes_no_environment_without_a_time_limit_and_no_negative_budget(rllab, monkeypatch):
+    rllab("new", "agent", "unlimited-agent")
+    monkeypatch.syspath_prepend("unlimited-agent")
+    agent = importlib.import_module("unlimited_agent").UnlimitedAgent
+    monkeypatch.delitem(sys.modules, "unlimited_agent")
+    task = EnvironmentTask.open("CartPole-v1", EnvironmentConfig(), seed=0)
+    assert agent.refusal(agent.Config(), task) is None
+    task.max_episode_steps = None
+    assert "set --max-episode-steps" in agent.refusal(agent.Config(), task)
+    with pytest.raises(UsageError, match="--timesteps 0"):
+        agent.Config.parse({"timesteps": 0})
 
 
 def test_what_is_said_after_making_an_agent_is_what_to_do_next(rllab):
@@ -129,6 +154,11 @@ def test_every_command_has_a_help_on_stdout(rllab, command):
     done = rllab(command, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"rllab {command}" in done.out
+
+
+@pytest.mark.parametrize("command", ["list", "plugins", "doctor", "completion bash"])
+def test_every_command_takes_debug(rllab, command):
+    assert rllab(*command.split(), "--debug").code == 0
 
 
 def test_the_version_is_printed(rllab):

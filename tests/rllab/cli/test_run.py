@@ -1,6 +1,7 @@
 """`rllab run`: its options, its two output streams, its exit codes, and what it writes down."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -242,6 +243,21 @@ def test_a_callback_and_a_logger_can_be_plugins(tiny, plugin):
     assert Path("lines").read_text().split()[-1] == "200"
 
 
+@pytest.mark.parametrize(("option", "base"), [("callback", "Callback"), ("logger", "Writer")])
+def test_a_plugin_that_cannot_be_made_is_named_with_its_distribution_and_the_cause(tiny, plugin, option, base):
+    plugin(
+        "sick",
+        f"[rllab.{option}s]\nsick = sick:Sick\n",
+        f"from rllab.{option}{'s' if option == 'callback' else ''} import {base}\n"
+        f"class Sick({base}):\n"
+        "    def write(self, step, metrics): pass\n"
+        "    def __init__(self): raise KeyError('no token')\n",
+    )
+    done = tiny(f"--{option}", "sick")
+    assert done.code == 4
+    assert "the plugin 'sick' of sick 1.0 cannot be used: KeyError: 'no token'" in done.err
+
+
 def test_the_state_of_a_callback_is_resumed(rllab, tiny, plugin):
     plugin(
         "counting",
@@ -380,7 +396,7 @@ def test_resume_auto_starts_goes_on_and_finds_it_finished(tiny):
 def test_resume_auto_starts_afresh_where_there_is_no_checkpoint_yet(tiny):
     tiny("--stop-after", "90")
     for step in saved():
-        (Path("run/checkpoints") / checkpoint.name_of(step) / "manifest.json").unlink()
+        shutil.rmtree(Path("run/checkpoints") / checkpoint.name_of(step))
     Path("run/config.toml").unlink()
     assert tiny("--resume", "auto").code == 0
     assert [line["step"] for line in metrics()] == sorted({line["step"] for line in metrics()})

@@ -30,6 +30,7 @@ def test_an_mlp_without_hidden_layers_is_linear() -> None:
     [
         (spaces.Box(-1, 1, (2, 2)), [[[1, 2], [3, 4]]], [[1, 2, 3, 4]]),
         (spaces.Box(0, 255, (2,), np.uint8), [[0, 255]], [[0, 255]]),
+        (spaces.Box(-1, 1, ()), [0.5, -1], [[0.5], [-1]]),
         (spaces.Discrete(3), [0, 2], [[1, 0, 0], [0, 0, 1]]),
         (spaces.Discrete(3, start=5), [5, 7], [[1, 0, 0], [0, 0, 1]]),
         (spaces.Discrete(2, start=-1), [-1, 0], [[1, 0], [0, 1]]),

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from rllab.parts.normalise import RunningNormalizer
+from rllab.parts import normalise
+from rllab.parts.normalise import RunningNormalizer, precision
 from rllab.state import load_weights, weights
 
 
@@ -63,3 +64,18 @@ def test_the_statistics_are_weights() -> None:
     load_weights(fresh, weights(owner))
     assert torch.equal(fresh.normalizer.variance, owner.normalizer.variance)
     assert fresh.normalizer.number == 9
+
+
+def test_statistics_are_float64_but_on_a_macs_gpu_that_has_none() -> None:
+    assert [precision(device) for device in ("cpu", "cuda:1", "mps")] == [torch.float64, torch.float64, torch.float32]
+
+
+def test_statistics_in_float32_work_and_load_where_they_are_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner()
+    monkeypatch.setattr(normalise, "precision", lambda device: torch.float32)
+    small = Owner()
+    small.normalizer.update(torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
+    assert {buffer.dtype for buffer in small.normalizer.buffers()} == {torch.float32}
+    load_weights(owner, weights(small))
+    assert {buffer.dtype for buffer in owner.normalizer.buffers()} == {torch.float64}
+    assert owner.normalizer.mean.tolist() == [2.0, 3.0, 4.0]
