@@ -61,8 +61,8 @@ class Synthetic(Algorithm):
 
     def step(self) -> Metrics:
         """Wait, and count."""
-        end = time.thread_time() + STEP_SECONDS
-        while time.thread_time() < end:
+        end = time.perf_counter() + STEP_SECONDS
+        while time.perf_counter() < end:
             pass
         self.count += 1
         loss, score, rate = self.values

@@ -168,7 +168,7 @@ class Trainer:
         return status
 
     def _train(self) -> Status:
-        algorithm, logger = self.algorithm, self.logger
+        algorithm, step, record, now = self.algorithm, self.algorithm.step, self.logger.record, time.perf_counter
         on_step = [c.on_step for c in self.callbacks if type(c).on_step is not Callback.on_step]
         start = self._resumed_at = time.perf_counter()
         stop_count = math.inf if self._stop_after is None else algorithm.count + self._stop_after
@@ -189,10 +189,12 @@ class Trainer:
                 self._next_time = min(self._next_time, stop_time)
                 if stopping.requested():  # it came after the check, and what it woke was just set anew
                     continue
-                while algorithm.count < self._next_count and time.perf_counter() < self._next_time:
-                    metrics = algorithm.step()
+                count = algorithm.count
+                while count < self._next_count and now() < self._next_time:
+                    metrics = step()
+                    count = algorithm.count
                     if metrics:
-                        logger.record(algorithm.count, metrics)
+                        record(count, metrics)
                     for callback in on_step:
                         callback(metrics)
         except StopRequested as request:
