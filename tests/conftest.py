@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ import torch
 
 from rllab.runfolder import RunFolder
 from rllab.seeding import preserved_globals
+
+# A shell starts what it puts into the background with SIGINT ignored, and all processes below inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
