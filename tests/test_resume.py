@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_during_an_evaluation_evaluates_when_it_is_resume
 def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_never_was(folder):
     """Three kills of four come while it trains, evaluates or saves, the others while it starts or loads."""
     every = ["--log-every", "10", "--checkpoint-every", "20", "--eval-every", "130", "--eval-episodes", "2"]
-    command = ["run", "dqn", "CartPole-v1", "--timesteps", str(60 * KILLS), *DQN, *every, "--resume", "auto"]
+    command = ["run", "dqn", "CartPole-v1", "--timesteps", str(400 * KILLS), *DQN, *every, "--resume", "auto"]
     began = time.monotonic()
     assert rllab(*command, "--run-dir", "straight").wait() == 0
     took = time.monotonic() - began
