@@ -149,7 +149,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_never_was(fol
     assert left == {"best", *newest}, "something half-written or half-removed was left"
     assert len(newest) == 2
     print(
-        f"\n{KILLS} kills {kills} in {time.monotonic() - began:.0f} s, the last at step {reached} of {60 * KILLS}; "
+        f"\n{KILLS} kills {kills} in {time.monotonic() - began:.0f} s, the last at step {reached} of {400 * KILLS}; "
         f"the run that was not killed took {took:.0f} s; {len(steps)} lines of metrics, each once"
     )
 
