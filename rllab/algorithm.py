@@ -40,6 +40,10 @@ class Objective(NamedTuple):
         return best is None or (value >= best if self.maximize else value <= best)
 
 
+class Converged(Exception):
+    """Raised by `step`, before it changes anything, when there is nothing left to learn; the message says why."""
+
+
 class Algorithm(ABC):
     """A method that learns: the base of agents, generative models and predictors.
 
@@ -84,6 +88,11 @@ class Algorithm(ABC):
         """Return the metric that decides, and its direction."""
 
     @classmethod
+    def selection(cls, task: Any) -> Objective | None:
+        """Return the metric that picks the best checkpoint; None: nothing is picked."""
+        return cls.objective(task)
+
+    @classmethod
     def work(cls, config: Any, task: Any) -> float | None:
         """Return about how many multiply-adds one update takes, from which `--device auto` decides; None: unknown."""
         return None
@@ -108,11 +117,23 @@ class Algorithm(ABC):
 
     @abstractmethod
     def step(self) -> Metrics:
-        """Do one natural iteration of the method, advance `count`, return what is worth logging (or {})."""
+        """Do one natural iteration of the method, advance `count`, return what is worth logging (or {}).
+
+        Raises:
+            Converged: when there is nothing left to learn, although the budget is not used up.
+        """
 
     @abstractmethod
     def evaluate(self) -> Metrics:
         """Measure on held-out episodes or data; change nothing, not even the state of a random generator."""
+
+    def validate(self) -> Metrics | None:
+        """Measure before the end what may decide when to stop; None: what `evaluate` measures."""
+        return None
+
+    def pictures(self) -> Mapping[str, Any]:
+        """Return what there is to look at, by name: arrays (height, width, 3) of uint8, PIL images, or texts."""
+        return {}
 
     def close(self) -> None:
         """Free what `setup` took, such as environments."""
@@ -125,12 +146,16 @@ class Algorithm(ABC):
         Raises:
             UncapturedState: for an attribute that cannot be kept; the message names it.
         """
-        return {"weights": states.weights(self), "state": states.collect(self, self._skipped())}
+        return {"weights": self.weights(), "state": states.collect(self, self._skipped())}
 
     def load_state_dict(self, state: State) -> None:
         """Go back to a state; tensors and arrays are filled in place. To be called after `setup`."""
         states.load_weights(self, state["weights"])
         states.restore_into(self, state["state"], self._skipped())
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what acting, sampling and predicting need, by name; not copied."""
+        return states.weights(self)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load what acting, sampling and predicting need; `setup` need not have been called."""

@@ -17,7 +17,7 @@ from rllab.conditions import Condition
 from rllab.device import memory_metrics
 from rllab.intervals import Interval
 from rllab.seeding import global_state
-from rllab.state import State, collect, restore_into, weights
+from rllab.state import State, collect, restore_into
 
 if TYPE_CHECKING:
     from rllab.runfolder import RunFolder
@@ -71,16 +71,57 @@ class Callback:
 
 
 class Evaluate(Callback):
-    """Measures the algorithm, with the clock of training stopped."""
+    """Measures the algorithm, with the clock of training stopped; the test part of a dataset only in the end."""
 
     def __init__(self, every: Interval) -> None:
         self.every = every
 
     def on_due(self) -> None:
         """Evaluate; a stop request leaves the evaluation due."""
+        whole = self._measure()
+        if self.trainer.ending and not whole:  # what was just measured ended the run
+            self._measure()
+
+    def _measure(self) -> bool:
+        """Measure and tell; return whether everything was measured."""
+        algorithm = self.trainer.algorithm
         with self.trainer.clock_paused():
-            metrics = self.trainer.algorithm.evaluate()
-        self.trainer.evaluated(metrics)
+            metrics = None if self.trainer.ending else algorithm.validate()
+            whole = metrics is None
+            metrics = algorithm.evaluate() if metrics is None else metrics
+        if metrics:
+            self.trainer.evaluated(metrics)
+        return whole
+
+
+class EarlyStopping(Callback):
+    """Ends the run as finished when the metric that picks the best checkpoint no longer gets better.
+
+    Args:
+        objective: that metric.
+        patience: evaluations in a row that may be no better than the best.
+    """
+
+    transient = frozenset({"objective", "patience"})
+
+    def __init__(self, objective: Objective, patience: int) -> None:
+        self.objective = objective
+        self.patience = patience
+        self.best: float | None = None
+        self.waited = 0
+
+    def on_evaluate(self, metrics: Metrics) -> None:
+        """Compare with the best so far."""
+        if self.trainer.ending or (measured := metrics.get(self.objective.metric)) is None:
+            return
+        value, best = float(measured), self.best
+        if best is None or (value > best if self.objective.maximize else value < best):
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            name = self.objective.metric
+            self.trainer.finish(f"--patience {self.patience}: {name} got no better than {best:.4g}")
 
 
 class StopWhen(Callback):
@@ -146,7 +187,7 @@ class Checkpoint(Callback):
         self,
         every: Interval,
         folder: RunFolder,
-        objective: Objective,
+        objective: Objective | None,
         *,
         keep: int,
         note: dict[str, Any],
@@ -166,6 +207,8 @@ class Checkpoint(Callback):
 
     def on_evaluate(self, metrics: Metrics) -> None:
         """Keep the weights if there were none better."""
+        if self.objective is None:
+            return
         value = metrics.get(self.objective.metric)
         if value is None or not self.objective.at_least_as_good(float(value), self.best):
             return
@@ -173,7 +216,7 @@ class Checkpoint(Callback):
         with self.trainer.clock_paused():
             checkpoint.save(
                 self.folder.checkpoints / checkpoint.BEST,
-                weights=weights(self.trainer.algorithm),
+                weights=self.trainer.algorithm.weights(),
                 state=None,
                 note={**self.note, "step": self.trainer.count, self.objective.metric: float(value)},
             )

@@ -3,6 +3,7 @@
 A checkpoint is a folder:
 
     weights.safetensors   what acting, sampling and predicting need
+    <name>.skops          the same of a scikit-learn model
     state.safetensors     all other tensors and arrays
     <name>.safetensors    the same of one large attribute, such as a replay buffer
     state.json            everything that is no tensor, and where the tensors belong
@@ -38,6 +39,8 @@ from rllab.state import ObjectState, State
 BEST = "best"
 _STEP = "step-"
 _ASIDE = ".old.tmp"
+_SKOPS = ".skops"
+"""Weights of such a name are the bytes of a model, a tensor of uint8, and a file of their own."""
 _LARGE = 1 << 20
 """Bytes from which an attribute's tensors get a file of their own."""
 
@@ -72,7 +75,8 @@ def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note
         RunFailed: if a weight is NaN or infinite, or the disk has no room; older checkpoints are left alone.
     """
     check_finite(weights)
-    files = {"weights": dict(weights)}
+    models = {name: tensor for name, tensor in weights.items() if name.endswith(_SKOPS)}
+    files = {"weights": {name: tensor for name, tensor in weights.items() if name not in models}}
     skeleton: Any = None
     if state is not None:
         skeleton, files["state"] = _take_apart(state)
@@ -84,6 +88,8 @@ def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note
         temporary.mkdir(parents=True)
         for name, tensors in files.items():
             save_file(_separate(tensors), temporary / f"{name}.safetensors")
+        for name, tensor in models.items():
+            (temporary / name).write_bytes(tensor.numpy().tobytes())
         if state is not None:
             (temporary / "state.json").write_text(json.dumps(skeleton), encoding="utf-8")
         _seal(temporary, note)
@@ -270,9 +276,12 @@ def load_weights(path: Path, manifest: Mapping[str, Any] | None = None) -> dict[
     Raises:
         CheckpointError: if it is missing or damaged.
     """
-    if manifest is None:
-        verify(path)
-    return _load_file(path / "weights.safetensors")
+    manifest = verify(path) if manifest is None else manifest
+    weights = _load_file(path / "weights.safetensors")
+    for name in manifest["files"]:
+        if name.endswith(_SKOPS):
+            weights[name] = torch.frombuffer(bytearray((path / name).read_bytes()), dtype=torch.uint8)
+    return weights
 
 
 def load_state(path: Path, manifest: Mapping[str, Any] | None = None) -> State:

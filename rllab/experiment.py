@@ -295,7 +295,9 @@ def _conclude(
 ) -> None:
     """Close the logger and write down how the run ended, also if closing fails."""
     totals = {"steps": trainer.count, "seconds": round(trainer.seconds, 3)} if trainer else {}
-    best = {"step": saver.best_step, "value": saver.best} if saver and saver.best is not None else None
+    best = None
+    if saver and saver.objective and saver.best is not None:
+        best = {"step": saver.best_step, "value": saver.best, "metric": saver.objective.metric}
     try:
         logger.close(status.state)
     finally:
@@ -340,7 +342,7 @@ def _saver(planned: Plan, folder: RunFolder) -> Checkpoint:
     return Checkpoint(
         options.checkpoint_every,
         folder,
-        planned.algorithm_class.objective(planned.task),
+        planned.algorithm_class.selection(planned.task),
         keep=options.keep,
         note={"schema": runfolder.SCHEMA, **_identity(planned)},
         share=1.0 if "checkpoint_every" in planned.sources else 0.05,

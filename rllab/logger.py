@@ -12,11 +12,12 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from importlib import import_module
 from itertools import chain
-from operator import add
+from operator import add, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -176,7 +177,7 @@ class Logger:
         if self._broken is not None:
             raise NonFinite(self._broken[1])
 
-    def _fold_column(self, name: str, numbers: list[float]) -> None:
+    def _fold_column(self, name: str, numbers: Sequence[float]) -> None:
         total, number = self._folded.get(name, (0.0, 0.0))
         last = self._reductions.get(name) == "last"
         # one after the other: `sum` may round differently
@@ -209,25 +210,26 @@ class Logger:
             writer.load_state_dict(state["writers"].get(name, {}))
 
 
-def _columns(rows: list[Metrics]) -> Iterator[tuple[str, list[float | Tensor]]]:
+def _columns(rows: list[Metrics]) -> Iterator[tuple[str, Sequence[float | Tensor]]]:
     """Yield the values of each metric, in the order of the rows; not every row need have it."""
     names = tuple(rows[0]) if rows else ()
-    if all(map(names.__eq__, map(tuple, rows))):  # as a rule: and several times as fast as the lookups below
-        yield from zip(names, map(list, zip(*(row.values() for row in rows), strict=True)), strict=True)
-        return
+    if len(names) > 1 and set(map(len, rows)) == {len(names)}:  # as a rule: and several times as fast
+        with suppress(KeyError):
+            yield from zip(names, list(zip(*map(itemgetter(*names), rows), strict=True)), strict=True)
+            return
     for name in dict.fromkeys(chain.from_iterable(rows)):
         yield name, [row[name] for row in rows if name in row]
 
 
-def _to_floats(values: list[float | Tensor]) -> list[float]:
+def _to_floats(values: Sequence[float | Tensor]) -> Sequence[float]:
     """Return numbers and 0-d tensors as floats; tensors of another device cross to the host all at once."""
     kinds = set(map(type, values))
     if kinds == {float}:
-        return cast(list[float], values)
+        return cast(Sequence[float], values)
     if kinds == {Tensor}:
-        tensors = cast(list[Tensor], values)
+        tensors = cast(Sequence[Tensor], values)
         if tensors[0].is_cpu:
-            return [tensor.item() for tensor in tensors]
+            return list(map(Tensor.item, tensors))
         moved: list[float] = torch.stack([tensor.detach().double() for tensor in tensors]).tolist()
         return moved
     return [float(value.item() if isinstance(value, Tensor) else value) for value in values]

@@ -15,7 +15,7 @@ from typing import Any
 
 from rllab import device, plugins
 from rllab.algorithm import Algorithm
-from rllab.callbacks import Callback, Evaluate, StopWhen, WriteLine
+from rllab.callbacks import Callback, EarlyStopping, Evaluate, StopWhen, WriteLine
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables
 from rllab.errors import PluginError, UsageError, did_you_mean, one_line
 from rllab.logger import JsonLinesWriter, Logger, Writer
@@ -260,7 +260,12 @@ def make_callbacks(planned: Plan) -> list[Callback]:
     """Return the callbacks of a plan in their order, but for progress and checkpoints."""
     options = planned.options
     added = [_plugin("rllab.callbacks", name, Callback) for name in options.callback]
-    stop = [StopWhen(options.stop_when, options.log_every)] if options.stop_when else []
+    stop: list[Callback] = [StopWhen(options.stop_when, options.log_every)] if options.stop_when else []
+    if options.patience:
+        selection = planned.algorithm_class.selection(planned.task)
+        if selection is None:
+            raise UsageError("--patience needs a validation part to watch", "--validation-share 0.1 splits one off.")
+        stop.append(EarlyStopping(selection, options.patience))
     return [*stop, Evaluate(options.eval_every), WriteLine(options.log_every), *added]
 
 

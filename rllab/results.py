@@ -152,7 +152,7 @@ class Run:
 
     def __repr__(self) -> str:
         best = self.info.get("best")
-        score = f", best {self.info['objective']['metric']} {best['value']:.4g}" if best else ""
+        score = f", best {best.get('metric', self.info['objective']['metric'])} {best['value']:.4g}" if best else ""
         return f"<Run {self.path}: {self.status}{score}>"
 
 

@@ -72,6 +72,9 @@ class RunOptions(Config):
     eval_episodes: PositiveInt = 20
     """Episodes of each evaluation (agents only)."""
 
+    patience: NonNegativeInt = 0
+    """Evaluations in a row without a better one after which the run is finished; 0: it goes on."""
+
     checkpoint_every: Interval = Interval.parse("10%")
     """How often everything is saved; 0: only at the end. By default less often if it would take 5 % of the time."""
 
@@ -99,7 +102,7 @@ class RunOptions(Config):
 
 HOW = frozenset(
     {"log_every", "eval_every", "eval_episodes", "checkpoint_every", "keep", "stop_after", "max_time"}
-    | {"stop_when", "require", "callback", "logger", "device", "deterministic"}
+    | {"patience", "stop_when", "require", "callback", "logger", "device", "deterministic"}
 )
 """Options about how a run is run: they may change when it is resumed."""
 
@@ -109,6 +112,7 @@ KEPT = (
     "eval_episodes",
     "checkpoint_every",
     "keep",
+    "patience",
     "stop_when",
     "require",
     "callback",

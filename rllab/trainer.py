@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rllab import stopping
-from rllab.algorithm import Algorithm, Metrics
+from rllab.algorithm import Algorithm, Converged, Metrics
 from rllab.callbacks import Callback
 from rllab.errors import UsageError
 from rllab.intervals import Interval
@@ -190,13 +190,16 @@ class Trainer:
                 if stopping.requested():  # it came after the check, and what it woke was just set anew
                     continue
                 count = algorithm.count
-                while count < self._next_count and now() < self._next_time:
-                    metrics = step()
-                    count = algorithm.count
-                    if metrics:
-                        record(count, metrics)
-                    for callback in on_step:
-                        callback(metrics)
+                try:
+                    while count < self._next_count and now() < self._next_time:
+                        metrics = step()
+                        count = algorithm.count
+                        if metrics:
+                            record(count, metrics)
+                        for callback in on_step:
+                            callback(metrics)
+                except Converged as reason:
+                    self.finish(str(reason))
         except StopRequested as request:
             return Status("stopped", str(request))
 

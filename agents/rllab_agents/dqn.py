@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllab.agent import Agent, AgentConfig, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
-from rllab.parts.networks import Activation, Observations, mlp
+from rllab.parts.losses import LOSSES
+from rllab.parts.networks import Activation, Observations, infer, mlp
 from rllab.parts.normalise import RunningNormalizer
 from rllab.parts.optim import GradientSteps, OptimizerName
 from rllab.parts.replay import Batch, ReplayBuffer
@@ -157,11 +158,10 @@ class DQN(Agent):
         vectors: Tensor = self.vectors(observations)
         return self.normalizer(vectors) if self.normalizer is not None else vectors
 
-    @torch.no_grad()
     def greedy(self, observations: np.ndarray) -> np.ndarray:
         """Return the actions of highest value, (n,), counted from 0."""
-        q = self.q(self.inputs(torch.from_numpy(observations).to(self.device)))  # (n, actions)
-        actions: np.ndarray = q.argmax(1).cpu().numpy()
+        q = infer(self.q, self.inputs(torch.from_numpy(observations).to(self.device)))  # (n, actions)
+        actions: np.ndarray = q.argmax(1)
         return actions
 
     def act(
@@ -188,6 +188,8 @@ class DQN(Agent):
         """Return epsilon-greedy actions, (n,), counted from 0."""
         random = self.rng.random(len(observations)) < self.epsilon
         actions = self.rng.integers(self.num_actions, size=len(observations))
+        if not random.any():
+            return self.greedy(observations)
         return actions if random.all() else np.where(random, actions, self.greedy(observations))
 
     # --- learning
@@ -211,6 +213,7 @@ class DQN(Agent):
             metrics |= self.learn(rounds * config.gradient_steps)
         return metrics
 
+    @torch.no_grad()
     def learn(self, gradient_steps: int) -> Metrics:
         """Take gradient steps, each on a fresh batch."""
         if not gradient_steps:
@@ -221,30 +224,35 @@ class DQN(Agent):
         next_q = self.next_q(drawn)  # of all batches at once: the target network stands still meanwhile
         losses = []
         for batch, batch_next_q in zip(drawn.split(size), torch.split(next_q, size), strict=True):
-            loss = self.loss(batch, batch_next_q)
-            self.optimizer(loss, lr=lr)
-            losses.append(loss.detach())
+            y = self.targets(batch, batch_next_q)
+            losses.append(self.descend(batch, y, lr))
         loss = losses[0] if gradient_steps == 1 else torch.stack(losses).mean()
         return {"train/loss": loss, "train/epsilon": self.epsilon, "train/lr": lr}
 
-    @torch.no_grad()
     def next_q(self, batch: Batch) -> Tensor:
         """Return Q_target(s', a') for every action a', (batch, actions)."""
-        next_q: Tensor = self.target(self.inputs(batch.next_observations))
-        return next_q
+        parts = [self.target(self.inputs(observations)) for observations in torch.split(batch.next_observations, 1024)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]  # more at once do not fit into the cache
 
-    def loss(self, batch: Batch, next_q: Tensor) -> Tensor:
-        """Return the loss between Q(s, a) and r + gamma * Q_target(s', a'), a mean over the batch."""
-        q = self.q(self.inputs(batch.observations)).gather(1, batch.actions[:, None]).squeeze(1)  # (batch,)
-        with torch.no_grad():
-            if self.config.double:
-                best = self.q(self.inputs(batch.next_observations)).argmax(1, keepdim=True)  # (batch, 1)
-                value = next_q.gather(1, best).squeeze(1)  # (batch,)
-            else:
-                value = next_q.amax(1)  # (batch,)
-            y = batch.rewards + self.config.gamma * (1 - batch.terminated) * value  # (batch,)
-        assert q.shape == y.shape == (self.config.batch_size,)
-        return nn.functional.smooth_l1_loss(q, y) if self.config.loss == "huber" else nn.functional.mse_loss(q, y)
+    def targets(self, batch: Batch, next_q: Tensor) -> Tensor:
+        """Return y = r + gamma * Q_target(s', a'), without the second term where s' is terminal, (batch,)."""
+        if self.config.double:
+            best = self.q(self.inputs(batch.next_observations)).argmax(1, keepdim=True)  # (batch, 1)
+            value = next_q.gather(1, best).squeeze(1)  # (batch,)
+        else:
+            value = next_q.amax(1)  # (batch,)
+        return batch.rewards + self.config.gamma * (1 - batch.terminated) * value
+
+    def descend(self, batch: Batch, y: Tensor, lr: float) -> Tensor:
+        """Take a gradient step on the loss between Q(s, a) and y; return the loss, a mean over the batch."""
+        q = self.optimizer.forward(self.inputs(batch.observations))  # (batch, actions)
+        actions = batch.actions[:, None]
+        error = q.gather(1, actions).squeeze(1) - y
+        assert error.shape == (self.config.batch_size,)
+        loss, slope = LOSSES[self.config.loss](error)
+        gradient = torch.zeros_like(q).scatter_(1, actions, slope[:, None])  # 0 for the actions not taken
+        self.optimizer.descend(loss, gradient, lr=lr)
+        return loss
 
     @torch.no_grad()
     def update_target(self, updates: int = 1) -> None:

@@ -64,7 +64,9 @@ def _run(folder: Any) -> None:
     click.echo(f"  status      {folder.status}" + (f" ({info['reason']})" if info.get("reason") else ""))
     click.echo(f"  command     {info['command']}")
     if info.get("best"):
-        click.echo(f"  best        {info['objective']['metric']} {info['best']['value']:.6g} at {info['best']['step']}")
+        best = info["best"]
+        metric = best.get("metric", info["objective"]["metric"])
+        click.echo(f"  best        {metric} {best['value']:.6g} at {best['step']}")
     if info.get("totals"):
         click.echo(f"  trained     {info['totals']['steps']} {info['unit']} in {info['totals']['seconds']:.1f} s")
     click.echo("  options     (those not at their default)")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -43,6 +44,56 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
     return MLP(*layers, nn.Linear(sizes[-1], outputs))
+
+
+def infer(network: nn.Module, inputs: Tensor) -> np.ndarray:
+    """Return the outputs of a network as an array (batch, outputs), without a graph, to act on.
+
+    A few rows on the CPU go through an MLP in NumPy, on the same weights: what torch does around one of these
+    multiplications takes longer than it.
+    """
+    if len(inputs) <= _FEW and inputs.device.type == "cpu" and (layers := _in_numpy(network)):
+        h: np.ndarray = inputs.numpy(force=True)
+        with np.errstate(all="ignore"):  # a weight that is not finite is found where it arises
+            for weights, bias, activation in layers:
+                h = h @ weights
+                h += bias
+                activation(h)
+        return h
+    with torch.no_grad():
+        outputs: np.ndarray = network(inputs).cpu().numpy()
+    return outputs
+
+
+_FEW = 8
+"""Rows up to which NumPy is faster."""
+
+_IN_PLACE: dict[type[nn.Module], Callable[[np.ndarray], object]] = {
+    nn.ReLU: lambda h: np.maximum(h, 0, out=h),
+    nn.Tanh: lambda h: np.tanh(h, out=h),
+    nn.Identity: lambda h: h,
+}
+
+_Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], object]]]
+_views: WeakKeyDictionary[nn.Module, tuple[int, _Layers]] = WeakKeyDictionary()
+
+
+def _in_numpy(network: nn.Module) -> _Layers:
+    """Return views of the layers of an MLP: transposed weights, biases, activations; none for other networks."""
+    if type(network) is not MLP or not isinstance(first := network[0], nn.Linear):  # a subclass may do otherwise
+        return []
+    address = first.weight.data_ptr()  # where an optimiser lays the weights side by side, they move
+    seen, layers = _views.get(network, (0, []))
+    if seen != address:
+        layers = []
+        for linear, activation in zip([*network][0::2], [*network, nn.Identity()][1::2], strict=True):
+            if type(linear) is not nn.Linear or linear.bias is None or type(activation) not in _IN_PLACE:
+                layers = []
+                break
+            arrays = linear.weight.detach().numpy().T, linear.bias.detach().numpy()
+            layers.append((*arrays, _IN_PLACE[type(activation)]))
+        _views[network] = address, layers
+    return layers
 
 
 class Observations(nn.Module):

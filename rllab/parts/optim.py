@@ -3,6 +3,16 @@
 Clipping, the check that a loss is finite, the learning rate and the optimiser live here, and so does speed.
 The parameters are laid side by side in one flat tensor (the modules keep views of it), so that an optimiser
 that works element by element handles one tensor instead of dozens, and Adam is torch's fused kernel alone.
+
+There are two ways down. Any loss that autograd can differentiate:
+
+    optimizer(loss)
+
+And where a method knows the gradient of its loss by the outputs of the one network it trains, which saves
+autograd's bookkeeping (for small networks most of the time of an update):
+
+    outputs = optimizer.forward(inputs)
+    optimizer.descend(loss, gradient)
 """
 
 from __future__ import annotations
@@ -15,6 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from rllab.errors import RunFailed
+from rllab.parts.backprop import Backprop
+from rllab.parts.networks import MLP
 from rllab.state import capture, restore
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "rmsprop", "sgd", "momentum", "adagrad"]
@@ -48,6 +60,9 @@ class GradientSteps:
         self._flat = _flatten(self._parameters)
         self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, weight_decay=weight_decay)
         self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
+        self._network = modules[0] if len(modules) == 1 else None
+        self._written_out = self._backprop()
+        self._outputs: Tensor | None = None  # of `forward`, where autograd differentiates them
 
     def __call__(self, loss: Tensor, *, lr: float | None = None) -> Tensor:
         """Take one step down the gradient of a scalar loss.
@@ -62,17 +77,74 @@ class GradientSteps:
         Raises:
             RunFailed: if the loss is NaN or infinite (on the CPU at once; elsewhere when it is logged or saved).
         """
+        self._check(loss)
+        self._differentiate(loss)
+        return self._descend(lr)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of the network that is trained, (B, outputs), for `descend` to follow.
+
+        Raises:
+            ValueError: if several modules are trained.
+        """
+        if self._network is None:
+            raise ValueError("several modules are trained: call the optimiser with the loss instead")
+        if self._written_out is not None:
+            return self._written_out.forward(inputs)
+        with torch.enable_grad():
+            outputs: Tensor = self._network(inputs)
+        self._outputs = outputs
+        return outputs.detach()
+
+    def descend(self, loss: Tensor, gradient: Tensor, *, lr: float | None = None) -> Tensor:
+        """Take one step down the gradient of a loss, given its gradient by the outputs of the last `forward`.
+
+        Args:
+            loss: a 0-d tensor, to be checked alone.
+            gradient: (B, outputs).
+            lr: the step size from now on, for schedules.
+
+        Returns:
+            The gradient's norm before clipping, a 0-d tensor.
+
+        Raises:
+            RunFailed: if the loss is NaN or infinite (on the CPU at once; elsewhere when it is logged or saved).
+        """
+        self._check(loss)
+        if self._written_out is not None:
+            self._written_out.backward(gradient)
+        else:
+            assert self._outputs is not None, "`forward` comes first"
+            self._differentiate(self._outputs, gradient)
+            self._outputs = None
+        return self._descend(lr)
+
+    def _check(self, loss: Tensor) -> None:
         if self._check_now and not math.isfinite(loss.item()):
             raise RunFailed(f"the loss became {loss.item()}", "Try a smaller --lr, or clip with --max-grad-norm.")
-        gradient = self._flat.grad
-        assert gradient is not None
-        parts = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
-        torch.cat([part.reshape(-1) for part in parts], out=gradient)
-        norm = self._clip(gradient)
+
+    def _differentiate(self, outputs: Tensor, gradient: Tensor | None = None) -> None:
+        """Have autograd fill the flat gradient."""
+        parts = torch.autograd.grad(outputs, self._parameters, gradient, materialize_grads=True)
+        assert self._flat.grad is not None
+        torch.cat([part.reshape(-1) for part in parts], out=self._flat.grad)
+
+    def _descend(self, lr: float | None) -> Tensor:
+        """Clip the flat gradient and follow it."""
+        assert self._flat.grad is not None
+        norm = self._clip(self._flat.grad)
         if lr is not None:
             self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
         return norm
+
+    def _backprop(self) -> Backprop | None:
+        """Return the written-out passes of the network, for those on the CPU that have them."""
+        if self._network is None or not self._check_now or not Backprop.handles(self._network):
+            return None
+        assert isinstance(self._network, MLP)
+        assert self._flat.grad is not None
+        return Backprop(self._network, _views(self._flat.grad, self._parameters))
 
     def _clip(self, gradient: Tensor) -> Tensor:
         """Shorten the gradient to `max_grad_norm` if it is longer; return the norm it had."""
@@ -100,12 +172,15 @@ def _flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
         raise ValueError("there are no parameters to train")
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
-    start = 0
-    for parameter in parameters:
-        stop = start + parameter.numel()
-        parameter.data = flat.data[start:stop].view_as(parameter)
-        start = stop
+    for parameter, view in zip(parameters, _views(flat.data, parameters), strict=True):
+        parameter.data = view
     return flat
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the parts of a flat tensor in the shapes of the parameters."""
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
 
 def _make(name: OptimizerName, flat: nn.Parameter, *, lr: float, eps: float, weight_decay: float) -> Any:
@@ -142,15 +217,14 @@ class _FusedAdam:
         self.steps = torch.zeros((), device=flat.device)
         self.mean = torch.zeros_like(flat.data)
         self.square = torch.zeros_like(flat.data)
-        self._flat = flat
+        self._flat, self._gradient = flat.detach(), flat.grad
         self._constants = {"weight_decay": weight_decay, "eps": eps, "beta1": self.betas[0], "beta2": self.betas[1]}
         self._kernel: Any = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
 
-    @torch.no_grad()
     def step(self) -> None:
         """Move the tensor by its gradient."""
         self.steps += 1
-        tensors: tuple[list[Any], ...] = ([self._flat], [self._flat.grad], [self.mean], [self.square], [], [self.steps])
+        tensors: tuple[list[Any], ...] = ([self._flat], [self._gradient], [self.mean], [self.square], [], [self.steps])
         self._kernel(*tensors, lr=self.param_groups[0]["lr"], **self._constants, amsgrad=False, maximize=False)
 
     def state_dict(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
 
     def split(self, size: int) -> Iterator[Batch]:
         """Go through batches of `size` transitions; they are views of this one."""
+        if len(self.rewards) <= size:
+            return iter([self])
         return map(Batch._make, zip(*(torch.split(tensor, size) for tensor in self), strict=True))
 
 

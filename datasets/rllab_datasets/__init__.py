@@ -1,0 +1,1 @@
+"""Datasets: points in a plane, tables, digits, letters, and files of one's own."""

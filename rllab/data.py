@@ -1,0 +1,387 @@
+"""Datasets to train on: from the name that a user wrote to tensors, split into parts.
+
+In: the name of a plugin (entry-point group `rllab.datasets`) or a path, and options. Out: a `DatasetTask` that
+holds a training, a validation and a test part. A plugin is a `Source`: its options, and a function that makes
+the items.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeInt, model_validator
+from torch import Tensor, nn
+
+from rllab import plugins
+from rllab.config import Config
+from rllab.errors import PluginError, UnknownName, UsageError
+from rllab.task import Task
+
+PLUGIN_GROUP = "rllab.datasets"
+Scaling: TypeAlias = Literal["none", "minmax", "standard", "center"]
+
+# --- what a dataset is ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the items of a dataset, all on one device.
+
+    Attributes:
+        inputs: (N, *shape), float32, or uint8 for images (N, channels, height, width).
+        targets: (N,), int64 numbers of classes, or float32 values.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, rows: Any) -> Part:
+        return Part(self.inputs[rows], self.targets[rows])
+
+    def to(self, device: torch.device) -> Part:
+        """Return the part on a device."""
+        return Part(self.inputs.to(device), self.targets.to(device))
+
+    def chunks(self, size: int) -> Iterator[Part]:
+        """Go through the part in order, in pieces of at most `size` items."""
+        for inputs, targets in zip(self.inputs.split(size), self.targets.split(size), strict=True):
+            yield Part(inputs, targets)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The items of a dataset. A source that leaves `test` out has it split off the training part.
+
+    Attributes:
+        train: the items to learn from.
+        classes: names of the classes; none for regression.
+        validation: the items that decide when to stop and which checkpoint is best; may be empty.
+        test: the items that are looked at in the end.
+        features: names of the input's columns, where it has columns.
+        target: what is predicted, with its unit.
+        notes: what else there is to say, such as the base rate.
+    """
+
+    train: Part
+    classes: tuple[str, ...] = ()
+    validation: Part | None = None
+    test: Part | None = None
+    features: tuple[str, ...] = ()
+    target: str = "target"
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one input."""
+        return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Return the parts that have items, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None and len(part)}
+
+
+def classification(inputs: Any, targets: Any) -> Part:
+    """Return a part of arrays: inputs as float32 unless they are uint8, targets as numbers of classes."""
+    return Part(_inputs(inputs), torch.as_tensor(np.asarray(targets)).long())
+
+
+def regression(inputs: Any, targets: Any) -> Part:
+    """Return a part of arrays: inputs as float32 unless they are uint8, targets as float32."""
+    return Part(_inputs(inputs), torch.as_tensor(np.asarray(targets)).float())
+
+
+def _inputs(inputs: Any) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(inputs))
+    return tensor if tensor.dtype is torch.uint8 else tensor.float()
+
+
+# --- options and plugins --------------------------------------------------------------------------
+
+
+class DatasetConfig(Config):
+    """Options of every dataset."""
+
+    split_seed: NonNegativeInt | None = None
+    """Seed of what is random in the data: the points that are drawn, the split. None: the run's seed."""
+
+    test_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the items that are tested on in the end. None: as the dataset has it, or 0.2."""
+
+    validation_share: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the other items that decides when to stop and which checkpoint is best. None: as the dataset has it."""
+
+    folds: int = Field(default=0, ge=0)
+    """Cross-validation: split into so many parts and train as often, each time testing on another; 0: no."""
+
+    fold: NonNegativeInt = 0
+    """Which of the --folds is tested on, counted from 0; without it each of them is, one run after the other."""
+
+    scale: Scaling = "none"
+    """How inputs are scaled, by what the training part is like: none, minmax to [0, 1], standard, or center."""
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("--folds 1 is no cross-validation: write at least 2")
+        if self.folds and self.fold >= self.folds:
+            raise ValueError(f"--fold {self.fold} is not below --folds {self.folds}")
+        if self.folds and self.test_share is not None:
+            raise ValueError("--folds decides what is tested on, and goes without --test-share")
+        return self
+
+
+class Source(ABC):
+    """A dataset plugin."""
+
+    Config: ClassVar[type[DatasetConfig]] = DatasetConfig
+    """Its options."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
+        """Return the items.
+
+        Args:
+            target: what the user wrote: the name, or the path for sources that read files.
+            config: an instance of `Config`.
+            rng: for items that are drawn; it follows from the split's seed.
+
+        Raises:
+            DataMissing: if its files are not there.
+            UsageError: if they are not what they should be.
+        """
+
+
+class DataMissing(UsageError):
+    """The files of a dataset are not on this machine; `rllab data fetch NAME` may bring them."""
+
+
+# --- the task -------------------------------------------------------------------------------------
+
+
+class DatasetTask(Task):
+    """A dataset to train on.
+
+    Attributes:
+        name: the name or path as the user wrote it.
+        config: its options.
+        data: its items, with all parts split off.
+    """
+
+    kind: ClassVar[str] = "dataset"
+
+    config: DatasetConfig
+    data: Data
+
+    def __init__(self, name: str, config: DatasetConfig, data: Data) -> None:
+        self.name = name
+        self.config = config
+        self.data = data
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the plugins."""
+        return plugins.names(PLUGIN_GROUP)
+
+    @classmethod
+    def config_class(cls, target: str) -> type[DatasetConfig]:
+        """Return the options of a dataset; of one that is not known, those that all have."""
+        name = plugin_name(target)
+        return source(name).Config if name in cls.names() else DatasetConfig
+
+    @classmethod
+    def open(cls, target: str, config: Config, *, seed: int) -> Self:
+        """Load a dataset and split it.
+
+        Args:
+            target: the name of a plugin, or the path of a CSV file or of a folder.
+            config: an instance of `config_class(target)`.
+            seed: the run's, used where `config` has no --split-seed.
+
+        Raises:
+            UnknownName: if there is none of that name.
+            DataMissing: if its files are not there.
+            UsageError: if the options do not fit the data, or there is nothing to learn in it.
+        """
+        name = plugin_name(target)
+        if name not in cls.names():
+            what = "`rllab data list` lists them; the path of a CSV file or of a folder is one, too."
+            raise UnknownName("dataset", target, cls.names(), what)
+        found = source(name)
+        options = config if isinstance(config, found.Config) else found.Config()
+        split_seed = options.split_seed if options.split_seed is not None else seed
+        data = found.load(target, options, np.random.default_rng(np.random.SeedSequence(split_seed)))
+        _check(target, data)
+        return cls(target, options, split(data, options, split_seed))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one input."""
+        return self.data.shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes; none for regression."""
+        return self.data.classes
+
+
+def plugin_name(target: str) -> str:
+    """Return which plugin opens a target: a path goes to `csv`, `folder`, ...; any other name is a plugin's own."""
+    path = Path(target).expanduser()
+    if path.suffix and (path.is_file() or "/" in target or path.suffix == ".csv"):
+        return path.suffix.removeprefix(".").lower()
+    return "folder" if target not in plugins.names(PLUGIN_GROUP) and path.is_dir() else target
+
+
+def source(name: str) -> type[Source]:
+    """Import a dataset plugin.
+
+    Raises:
+        PluginError: if it cannot be imported, or is no `Source`.
+    """
+    plugin = plugins.get(PLUGIN_GROUP, name, "dataset")
+    found = plugins.load(plugin)
+    if not (isinstance(found, type) and issubclass(found, Source)):
+        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.data.Source")
+    return found
+
+
+def _check(target: str, data: Data) -> None:
+    """Raise UsageError for data in which there is nothing to learn."""
+    if not len(data.train):
+        raise UsageError(f"{target} has no items")
+    if not bool(torch.isfinite(data.train.inputs).all()):
+        raise UsageError(f"{target} has inputs that are NaN or infinite")
+    if data.classes and len(present := data.train.targets.unique()) < 2:
+        raise UsageError(f"{target} has items of one class only: {data.classes[int(present[0])]!r}")
+
+
+# --- splitting ------------------------------------------------------------------------------------
+
+
+def split(data: Data, config: DatasetConfig, seed: int) -> Data:
+    """Return the data with a test part, and a validation part where one is asked for.
+
+    The rows are those of `sklearn.model_selection.train_test_split(..., random_state=seed)`, so that a score
+    found with it can be found again.
+    """
+    if config.folds:
+        return _fold(data, config, seed)
+    if data.test is not None and config.test_share is not None:
+        raise UsageError("this dataset has a test part of its own, and takes no --test-share")
+    if data.test is None:
+        rest, test = _split_off(data.train, config.test_share or 0.2, seed, "--test-share")
+        data = replace(data, train=rest, test=test)
+    if config.validation_share is not None:
+        whole = data.train
+        if data.validation is not None:
+            whole = Part(
+                torch.cat([whole.inputs, data.validation.inputs]), torch.cat([whole.targets, data.validation.targets])
+            )
+        data = replace(data, train=whole, validation=None)
+    if config.validation_share:
+        rest, validation = _split_off(data.train, config.validation_share, seed, "--validation-share")
+        data = replace(data, train=rest, validation=validation)
+    return data
+
+
+def _split_off(part: Part, share: float, seed: int, option: str) -> tuple[Part, Part]:
+    """Return the rest of a part, and a share of it."""
+    number = math.ceil(share * len(part))
+    if not 0 < number < len(part):
+        raise UsageError(f"{option} {share:g} of {len(part)} items leaves nothing for the other part")
+    order = torch.from_numpy(np.random.RandomState(seed % 2**32).permutation(len(part)))  # as scikit-learn does
+    return part[order[number:]], part[order[:number]]
+
+
+def _fold(data: Data, config: DatasetConfig, seed: int) -> Data:
+    """Return the data with one of the folds as the test part; a test part of its own is left out."""
+    if config.folds > len(data.train):
+        raise UsageError(f"--folds {config.folds} of {len(data.train)} items")
+    order = np.random.RandomState(seed % 2**32).permutation(len(data.train))
+    folds = np.array_split(order, config.folds)
+    rest = np.concatenate([rows for number, rows in enumerate(folds) if number != config.fold])
+    train = data.train[torch.from_numpy(rest)]
+    validation = None
+    if config.validation_share:
+        train, validation = _split_off(train, config.validation_share, seed, "--validation-share")
+    return replace(data, train=train, validation=validation, test=data.train[torch.from_numpy(folds[config.fold])])
+
+
+# --- scaling --------------------------------------------------------------------------------------
+
+
+class Scaler(nn.Module):
+    """Scales inputs by what the training part is like; its numbers are saved with the weights.
+
+    Images of uint8 count as one feature, and are first divided by 255; any other input has one feature a column.
+
+    Args:
+        inputs: (N, *shape) of the training part.
+        how: none, minmax (to [0, 1]), standard (mean 0, standard deviation 1) or center (mean 0).
+    """
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, inputs: Tensor, how: Scaling) -> None:
+        super().__init__()
+        shift, factor = _images(inputs, how) if inputs.dtype is torch.uint8 else _columns(inputs, how)
+        self.register_buffer("shift", shift)
+        self.register_buffer("factor", factor)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return inputs (n, *shape) as float32, scaled."""
+        return (inputs - self.shift) * self.factor
+
+
+def _images(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
+    shift, factor = torch.tensor(0.0), torch.tensor(1 / 255)
+    if how in {"center", "standard"}:
+        counts = torch.bincount(inputs.flatten()[:: max(1, inputs.numel() // 10_000_000)].long(), minlength=256)
+        values = torch.arange(256.0)
+        mean = (counts * values).sum() / counts.sum()
+        deviation = ((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt()
+        shift, factor = mean, torch.tensor(1 / 255) if how == "center" else 1 / deviation.clamp(min=1e-12)
+    return shift, factor
+
+
+def _columns(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
+    shift, factor = torch.zeros(inputs.shape[1:]), torch.ones(inputs.shape[1:])
+    if how == "minmax":
+        low, high = inputs.amin(0), inputs.amax(0)
+        shift, factor = low, torch.where(high > low, 1 / (high - low).clamp(min=1e-12), factor)
+    if how in {"center", "standard"}:
+        shift = inputs.double().mean(0).float()
+    if how == "standard":
+        deviation = inputs.double().std(0, correction=0).float()
+        factor = torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), factor)
+    return shift, factor
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def epoch_order(number: int, seeds: np.random.SeedSequence) -> Tensor:
+    """Return the order of `number` items in an epoch; it follows from the seed alone, and needs no state."""
+    return torch.from_numpy(np.random.default_rng(seeds).permutation(number))
+
+
+def describe_shape(shape: Sequence[int]) -> str:
+    """Return a shape as a person says it: 8 numbers, images of 1x28x28, sequences of 3x1."""
+    if len(shape) == 1:
+        return f"{shape[0]} numbers"
+    text = "x".join(map(str, shape))
+    return f"images of {text}" if len(shape) == 3 else f"sequences of {text}"
