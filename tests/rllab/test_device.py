@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rllab import device
 from rllab.device import Choice, Cuda, Inventory, choose
@@ -24,12 +26,13 @@ MAC = replace(LAPTOP, mps=True, torch="2.13.0")
 
 @pytest.fixture
 def settings() -> Iterator[None]:
-    """Put torch's global settings back."""
+    """Put torch's global settings back, and NumPy's threads."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    yield
+    with threadpool_limits(1, user_api="blas"):
+        yield
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     torch.use_deterministic_algorithms(deterministic)
@@ -235,6 +238,15 @@ def test_applying_a_choice_sets_threads_and_precision() -> None:
 
 
 @pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("threads", [2, 1])
+def test_the_threads_are_those_of_torch_and_of_numpy(threads: int) -> None:
+    device.apply(Choice("cpu", threads, "float32", ""))
+    assert torch.get_num_threads() == threads
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert pools == [threads] * len(pools)  # none where NumPy computes with a library that has no such setting
+
+
+@pytest.mark.usefixtures("settings")
 def test_deterministic_runs_use_deterministic_algorithms_alone() -> None:
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     device.apply(Choice("cpu", 1, "float32", ""), deterministic=True)
@@ -247,6 +259,38 @@ def test_memory_is_a_metric() -> None:
     metrics = device.memory_metrics(torch.device("cpu"))
     assert set(metrics) == {"time/memory_mb"}
     assert 10 < metrics["time/memory_mb"] < 1e6
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the memory at this moment is known on Linux alone")
+def test_memory_is_that_of_this_moment_and_not_the_highest_so_far() -> None:
+    def megabytes() -> float:
+        return device.memory_metrics(torch.device("cpu"))["time/memory_mb"]
+
+    before = megabytes()
+    large = np.ones(200_000_000, np.uint8)
+    assert 150 < megabytes() - before < 250
+    del large
+    assert megabytes() - before < 50
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="open files can be counted on Linux alone")
+def test_asking_for_the_memory_again_and_again_opens_nothing_more() -> None:
+    device.memory_metrics(torch.device("cpu"))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        device.memory_metrics(torch.device("cpu"))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_where_the_memory_of_this_moment_is_unknown_the_highest_so_far_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError("there is no /proc")
+
+    monkeypatch.setattr(os, "pread", refuse, raising=False)
+    if sys.platform == "win32":
+        assert device.memory_metrics(torch.device("cpu")) == {}
+    else:
+        assert 10 < device.memory_metrics(torch.device("cpu"))["time/memory_mb"] < 1e6
 
 
 # --- running out of memory ----------------------------------------------------------------------------------

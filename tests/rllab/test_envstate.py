@@ -199,25 +199,26 @@ def test_a_state_goes_through_a_checkpoint_and_on_as_if_never_stopped(name, tmp_
     assert sum(len(answer[-1]) for answer in expected) > 0
 
 
-def test_what_cannot_be_kept_begins_again_and_says_so():
-    envs = make("Unseedable-v0")
+def left_and_resumed(name):
+    """Return environments after a few steps, and others that were given their state."""
+    envs, resumed = make(name), make(name)
     envs.reset()
+    play(envs, 4, seed=1)
+    resumed.load_state_dict(envs.state_dict())
+    return envs, resumed
+
+
+def test_what_cannot_be_kept_begins_again_and_says_so():
+    envs, resumed = left_and_resumed("Unseedable-v0")
     assert envs.strategy is not None
     assert envs.strategy.name == "restart"
-    play(envs, 4, seed=1)
-    resumed = make("Unseedable-v0")
-    resumed.load_state_dict(envs.state_dict())
     assert resumed.restarted == 2
     assert resumed.starts.tolist() == [True, True]
     assert resumed.observations.tolist() == [[0.0], [0.0]]
 
 
 def test_a_restarted_episode_is_not_the_first_one_again():
-    envs = make("Unseedable-v0")
-    envs.reset()
-    play(envs, 4, seed=1)
-    resumed = make("Unseedable-v0")
-    resumed.load_state_dict(envs.state_dict())
+    _, resumed = left_and_resumed("Unseedable-v0")
     firsts = [env.unwrapped.np_random.random() for env in resumed._envs]
     again = make("Unseedable-v0")
     again.reset()
@@ -238,11 +239,7 @@ def test_a_replay_that_ends_elsewhere_is_not_taken():
 
 
 def test_running_returns_and_lengths_of_the_episode_are_kept():
-    envs = make("Walk-v0")
-    envs.reset()
-    play(envs, 5, seed=1)
-    resumed = make("Walk-v0")
-    resumed.load_state_dict(envs.state_dict())
+    envs, resumed = left_and_resumed("Walk-v0")
     assert resumed._returns == envs._returns
     assert resumed._lengths == envs._lengths
     np.testing.assert_array_equal(resumed.observations, envs.observations)

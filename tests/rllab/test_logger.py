@@ -97,6 +97,41 @@ def test_numbers_and_tensors_of_any_type_go_into_one_average() -> None:
     assert (logger.write(1, 1.0) or {})["a"] == 2.5
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"a": 1.0, "b": 2.0}, {"a": 3.0, "c": 6.0}],  # as many, but others
+        [{"a": 1.0, "b": 2.0}, {"c": 6.0, "a": 3.0}],
+        [{"a": 1.0, "b": 2.0}, {"b": 4.0, "a": 3.0}],  # the same in another order
+        [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0, "c": 6.0}],
+        [{"a": 1.0, "b": 2.0}, {"a": 3.0}],
+        [{"a": 1.0}, {"a": 3.0, "b": 2.0}],
+        [{"a": 1.0}, {"c": 3.0}],
+        [{"a": 1.0}, {"a": 3.0}],
+        [{}, {"a": 1.0, "b": 2.0}],
+        [{"a": 1.0, "b": 2.0}, {}],
+        [{}, {}],
+    ],
+    ids=str,
+)
+def test_each_metric_is_averaged_over_the_rows_that_have_it(rows: list[dict[str, float]]) -> None:
+    logger, expected = Logger({}), {}
+    for name in {name for row in rows for name in row}:
+        values = [row[name] for row in rows if name in row]
+        expected[name] = sum(values) / len(values)
+    for step, row in enumerate(rows):
+        logger.record(step, row)
+    assert logger.averages() == expected
+
+
+def test_a_loss_that_only_some_rows_have_is_found_at_the_step_of_its_row() -> None:
+    logger = Logger({})
+    for step, row in enumerate([{"a": 1.0, "b": 1.0}, {"a": 1.0, "loss": math.nan}, {"a": 1.0, "b": 1.0}]):
+        logger.record(step, row)
+    with pytest.raises(NonFinite, match=r"^loss became nan at step 1$"):
+        logger.write(3, 1.0)
+
+
 # --- steps and speed ----------------------------------------------------------------------------------------
 
 

@@ -208,14 +208,14 @@ def test_half_a_last_line_is_passed_over(tmp_path: Path) -> None:
 def test_a_failed_run_says_why_and_where_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rllab_agents.dqn import DQN
 
-    loss = DQN.loss
+    targets = DQN.targets
     calls: list[int] = []
 
     def breaking(self: DQN, *arguments: Any) -> Any:
         calls.append(1)
-        return loss(self, *arguments) * (float("nan") if len(calls) > 50 else 1.0)
+        return targets(self, *arguments) * (float("nan") if len(calls) > 50 else 1.0)
 
-    monkeypatch.setattr(DQN, "loss", breaking)
+    monkeypatch.setattr(DQN, "targets", breaking)
     with pytest.raises(
         rllab.RllabError,
         match=r"^the loss became nan \(at step 71\)\n.*The last good checkpoint is .*step-000000060\.$",

@@ -220,7 +220,7 @@ def test_a_run_that_is_looked_at_for_a_moment_can_be_resumed_all_the_same(tmp_pa
     look.acquire()
     threading.Timer(0.1, look.release).start()
     with folder.held():
-        pass
+        assert not look.is_locked  # it was waited for
 
 
 def test_a_run_that_says_running_and_is_held_by_no_process_was_killed(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from rllab import checkpoint, stopping
-from rllab.algorithm import Algorithm, Metrics, Objective
-from rllab.callbacks import Callback, Checkpoint, Evaluate, StopWhen, WriteLine
+from rllab.algorithm import Algorithm, Converged, Metrics, Objective
+from rllab.callbacks import Callback, Checkpoint, EarlyStopping, Evaluate, StopWhen, WriteLine
 from rllab.conditions import Condition
 from rllab.config import Config
 from rllab.errors import UsageError
@@ -506,3 +506,64 @@ def test_saving_is_put_off_while_it_takes_too_much_of_the_time(run_folder: RunFo
     trainer = Trainer(algorithm, Logger({}), [saver])
     trainer.run()
     assert [text for text in algorithm.journal if text.startswith("save")] == ["save 1", "save 100"]
+
+
+# --- data: a validation part decides, the test part is looked at in the end ------------------------
+
+
+class Validating(Counting):
+    """Has a cheap measurement before the end; its scores come from a list; learns until `learned`."""
+
+    transient = Counting.transient | {"scores", "learned"}
+
+    def __init__(self, scores: list[float], learned: int = 1000) -> None:
+        super().__init__(budget=100)
+        self.scores, self.learned = scores, learned
+
+    def step(self) -> Metrics:
+        if self.count >= self.learned:
+            raise Converged("zero errors")
+        return super().step()
+
+    def validate(self) -> Metrics:
+        self.journal.append(f"validate {self.count}")
+        return {"validation/score": self.scores[self.count // 10]}
+
+    def evaluate(self) -> Metrics:
+        return self.validate() | super().evaluate()
+
+
+def early(patience: int) -> EarlyStopping:
+    return EarlyStopping(Objective("validation/score", maximize=True), patience)
+
+
+def test_the_test_part_is_measured_once_in_the_end(run_folder: RunFolder) -> None:
+    algorithm = Validating([0.0] * 11)
+    trainer = trainer_of(algorithm, run_folder, evaluate="50%")
+    trainer.logger.open(run_folder)
+    trainer.run()
+    assert algorithm.journal == ["validate 50", "validate 100", "evaluate 100", "close"]
+    assert [sorted(line) for line in untimed(run_folder)] == [
+        ["step", "train/count", "validation/score"],
+        ["eval/score", "step", "train/count", "validation/score"],
+    ]
+
+
+def test_patience_ends_the_run_and_the_test_part_is_still_measured() -> None:
+    algorithm = Validating([0, 1, 2, 2, 1, 3, 9, 9, 9, 9, 9])
+    status = trainer_of(algorithm, None, early(2), evaluate="10%").run()
+    assert status == Status("finished", "--patience 2: validation/score got no better than 2")
+    assert algorithm.journal[-3:] == ["validate 40", "evaluate 40", "close"]
+
+
+def test_patience_begins_anew_with_every_better_evaluation() -> None:
+    algorithm = Validating([0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    assert trainer_of(algorithm, None, early(2), evaluate="10%").run().state == "finished"
+    assert algorithm.count == 100
+
+
+def test_a_method_with_nothing_left_to_learn_finishes_with_the_final_evaluation() -> None:
+    algorithm = Validating([0.0] * 11, learned=37)
+    status = trainer_of(algorithm, evaluate="50%").run()
+    assert (status, algorithm.count) == (Status("finished", "zero errors"), 37)
+    assert algorithm.journal == ["validate 37", "evaluate 37", "close"]

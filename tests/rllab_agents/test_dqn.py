@@ -125,7 +125,8 @@ def by_hand(**options: Any) -> DQN:
 
 
 def loss_of(agent: DQN, transitions: Batch) -> torch.Tensor:
-    return agent.loss(transitions, agent.next_q(transitions))
+    """Return the loss of a gradient step, before it is taken."""
+    return agent.descend(transitions, agent.targets(transitions, agent.next_q(transitions)), 0.25)
 
 
 def batch(terminated: float = 0.0) -> Batch:
@@ -169,11 +170,44 @@ def test_the_loss_is_a_mean_over_the_batch() -> None:
 
 
 def test_the_gradient_goes_into_the_online_value_of_the_action_taken_alone() -> None:
-    """The error is -3 and the mean squared, so d loss / d Q(1, 0) = 2 * -3, times the input 1."""
-    agent = by_hand(loss="squared", double=True)
-    loss_of(agent, batch()._replace(rewards=torch.full((2,), 3.0))).backward()
-    assert agent.q[0].weight.grad.tolist() == [[-6.0], [0.0]]
-    assert all(parameter.grad is None for parameter in agent.target.parameters())
+    """The error is -3 and the mean squared, so d loss / d Q(1, 0) = 2 * -3, times the input 1, and a quarter of it."""
+    agent = by_hand(loss="squared", double=True, optimizer="sgd", max_grad_norm=0)
+    loss_of(agent, batch()._replace(rewards=torch.full((2,), 3.0)))
+    assert agent.q[0].weight.tolist() == [[1.0 + 1.5], [2.0]]
+    assert agent.q[0].bias.tolist() == [1.5, 0.0]
+    assert agent.target[0].weight.tolist() == [[3.0], [1.0]]
+    assert agent.target[0].bias.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("loss", ["huber", "squared"])
+def test_a_gradient_step_is_the_one_that_autograd_takes(activation: str, double: bool, loss: str) -> None:
+    options = {"activation": activation, "double": double, "optimizer": "sgd", "max_grad_norm": 0}
+    agent = agent_for(loss=loss, batch_size=16, gamma=0.5, learning_starts=99, **options)
+    for _ in range(50):
+        agent.step()
+    drawn = agent.replay.sample(16, np.random.default_rng(0))
+    with torch.no_grad():
+        for parameter in agent.target.parameters():
+            parameter.add_(0.1)
+        next_q = agent.target(drawn.next_observations)
+        best = (agent.q(drawn.next_observations) if double else next_q).argmax(1)
+        y = drawn.rewards + 0.5 * (1 - drawn.terminated) * next_q[torch.arange(16), best]
+    theirs = {"huber": torch.nn.functional.smooth_l1_loss, "squared": torch.nn.functional.mse_loss}[loss]
+    expected = theirs(agent.q(drawn.observations)[torch.arange(16), drawn.actions], y)
+    gradients = torch.autograd.grad(expected, list(agent.q.parameters()))
+    moved = [p.detach() - 0.25 * g for p, g in zip(agent.q.parameters(), gradients, strict=True)]
+    torch.testing.assert_close(loss_of(agent, drawn), expected.detach())
+    for parameter, value in zip(agent.q.parameters(), moved, strict=True):
+        torch.testing.assert_close(parameter.detach(), value)
+
+
+@pytest.mark.parametrize("rows", [2, 1024, 2500])
+def test_next_values_are_the_target_networks_however_many_rows(rows: int) -> None:
+    agent = agent_for()
+    drawn = batch()._replace(next_observations=torch.linspace(0, 1, rows)[:, None])
+    torch.testing.assert_close(agent.next_q(drawn), agent.target(drawn.next_observations))
 
 
 @pytest.mark.parametrize("part", ["rewards", "terminated"])
@@ -300,15 +334,15 @@ def watched(agent: DQN) -> tuple[list[Batch], list[float]]:
     """Return lists that the batches and the losses of the agent's gradient steps will go to."""
     batches: list[Batch] = []
     losses: list[float] = []
-    loss = agent.loss
+    descend = agent.descend
 
     def watching(drawn: Batch, *rest: Any) -> torch.Tensor:
-        value = loss(drawn, *rest)
+        value = descend(drawn, *rest)
         batches.append(drawn)
         losses.append(value.item())
         return value
 
-    agent.loss = watching  # type: ignore[method-assign]
+    agent.descend = watching  # type: ignore[method-assign]
     return batches, losses
 
 
@@ -364,6 +398,11 @@ def test_exploring_takes_the_other_action_as_often_as_epsilon_says(count: int, s
     agent.count = count
     actions = agent.explore(np.ones((20_000, 1), np.float32))
     assert np.mean(actions == 0) == pytest.approx(share, abs=0.015)
+
+
+def test_exploring_without_epsilon_is_greedy() -> None:
+    agent = by_hand(exploration_fraction=0, final_epsilon=0)
+    assert agent.explore(np.ones((5, 1), np.float32)).tolist() == [1] * 5
 
 
 def test_acting_is_greedy_or_now_and_then_random_as_at_the_end_of_training() -> None:

@@ -2,7 +2,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,24 +18,11 @@ Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Write distributions into a folder; plugins outside of it do not count."""
-    monkeypatch.syspath_prepend(tmp_path)
+def install(plugin: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Write distributions as `plugin` does; those beside them do not count."""
     every = importlib.metadata.distributions
-    monkeypatch.setattr(importlib.metadata, "distributions", lambda: every(path=[str(tmp_path)]))
-    before = set(sys.modules)
-
-    def write(distribution: str, entry_points: str, code: str) -> None:
-        info = tmp_path / f"{distribution}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(entry_points)
-        (tmp_path / f"{distribution}.py").write_text(code)
-
-    yield write
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: every(path=[str(tmp_path / "site")]))
+    return plugin
 
 
 @pytest.fixture

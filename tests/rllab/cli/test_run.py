@@ -220,19 +220,24 @@ def test_a_threshold_that_is_missed_exits_with_6_and_says_by_how_much(tiny):
     assert (done.code, "eval/reward was not measured" in done.err) == (6, True)
 
 
+COUNTER = """
+from pathlib import Path
+import rllab
+class Counter(rllab.Callback):
+    def __init__(self):
+        self.steps = 0
+    def on_step(self, metrics):
+        self.steps += 1
+    def on_end(self, status):
+        Path("counted").write_text(f"{self.steps} {status.state}")
+"""
+
+
 def test_a_callback_and_a_logger_can_be_plugins(tiny, plugin):
     plugin(
         "extras_of_mine",
         "[rllab.callbacks]\ncounter = extras_of_mine:Counter\n[rllab.loggers]\nlines = extras_of_mine:Lines\n",
-        "from pathlib import Path\n"
-        "import rllab\n"
-        "class Counter(rllab.Callback):\n"
-        "    def __init__(self):\n"
-        "        self.steps = 0\n"
-        "    def on_step(self, metrics):\n"
-        "        self.steps += 1\n"
-        "    def on_end(self, status):\n"
-        "        Path('counted').write_text(f'{self.steps} {status.state}')\n"
+        f"{COUNTER}"
         "class Lines(rllab.Writer):\n"
         "    def write(self, step, metrics):\n"
         "        with open('lines', 'a') as file:\n"
@@ -259,22 +264,10 @@ def test_a_plugin_that_cannot_be_made_is_named_with_its_distribution_and_the_cau
 
 
 def test_the_state_of_a_callback_is_resumed(rllab, tiny, plugin):
-    plugin(
-        "counting",
-        "[rllab.callbacks]\ncounter = counting:Counter\n",
-        "from pathlib import Path\n"
-        "import rllab\n"
-        "class Counter(rllab.Callback):\n"
-        "    def __init__(self):\n"
-        "        self.steps = 0\n"
-        "    def on_step(self, metrics):\n"
-        "        self.steps += 1\n"
-        "    def on_end(self, status):\n"
-        "        Path('counted').write_text(str(self.steps))\n",
-    )
+    plugin("counting", "[rllab.callbacks]\ncounter = counting:Counter\n", COUNTER)
     assert tiny("--callback", "counter", "--stop-after", "90").code == 75
     assert rllab("resume", "run").code == 0
-    assert Path("counted").read_text() == "200"
+    assert Path("counted").read_text() == "200 finished"
 
 
 def test_quiet_says_nothing_and_no_progress_leaves_the_summary(tiny):

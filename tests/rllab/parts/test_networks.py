@@ -1,12 +1,15 @@
+import copy
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import nn
+from torch import Tensor, nn
 
-from rllab.parts.networks import Observations, mlp
+from rllab.parts.networks import MLP, Observations, infer, mlp
+from rllab.parts.optim import GradientSteps
 
 
 def test_an_mlp_has_an_activation_after_each_hidden_layer_and_none_at_the_end() -> None:
@@ -23,6 +26,121 @@ def test_an_mlp_computes_what_its_layers_one_after_the_other_do(activation: Any)
 
 def test_an_mlp_without_hidden_layers_is_linear() -> None:
     assert [type(layer) for layer in mlp(3, (), 2)] == [nn.Linear]
+
+
+# --- to act on ----------------------------------------------------------------------------------------------
+
+
+def assert_infers(network: nn.Module, rows: int = 2) -> None:
+    """Check `infer` against what the network itself returns."""
+    inputs = torch.randn(rows, 3)
+    before = inputs.clone()
+    outputs = infer(network, inputs)
+    assert isinstance(outputs, np.ndarray)
+    assert outputs.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(outputs), network(inputs).detach())
+    assert torch.equal(inputs, before)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "sigmoid", "softplus", "linear"])
+@pytest.mark.parametrize("hidden", [(), (5,), (64, 64)])
+@pytest.mark.parametrize("rows", [1, 8, 9, 500])
+def test_inference_gives_what_the_network_gives(activation: Any, hidden: tuple[int, ...], rows: int) -> None:
+    torch.manual_seed(0)
+    assert_infers(mlp(3, hidden, 2, activation), rows)
+
+
+class Doubling(MLP):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        MLP(nn.Linear(3, 4), nn.Linear(4, 4), nn.ReLU()),
+        MLP(nn.Linear(3, 4), nn.Linear(4, 2)),
+        MLP(nn.Linear(3, 4), nn.ReLU(), nn.Tanh(), nn.Linear(4, 2)),
+        MLP(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).eval(),
+        MLP(nn.Linear(3, 4), nn.ReLU()),
+        MLP(nn.ReLU(), nn.Linear(3, 4)),
+        MLP(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)),
+        Doubling(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)),
+        nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)),
+        nn.Linear(3, 4),
+    ],
+    ids=[
+        "layers in a row",
+        "layers alone",
+        "activations in a row",
+        "dropout",
+        "an activation at the end",
+        "an activation at the beginning",
+        "no bias",
+        "a forward of its own",
+        "no MLP",
+        "one layer",
+    ],
+)
+def test_networks_of_any_kind_can_be_asked(network: nn.Module) -> None:
+    assert_infers(network)
+
+
+def test_inference_follows_the_weights_wherever_they_go() -> None:
+    torch.manual_seed(0)
+    network = mlp(3, (5,), 2)
+    assert_infers(network)
+    optimizer = GradientSteps(network, lr=0.1)  # which moves the weights into one flat tensor
+    assert_infers(network)
+    optimizer(network(torch.randn(4, 3)).square().mean())
+    assert_infers(network)
+    network.load_state_dict(mlp(3, (5,), 2).state_dict())
+    assert_infers(network)
+    network.load_state_dict(mlp(3, (5,), 2).state_dict(), assign=True)
+    assert_infers(network)
+
+
+def test_a_copy_of_a_network_has_weights_of_its_own() -> None:
+    network, inputs = mlp(3, (5,), 2), torch.randn(2, 3)
+    before = infer(network, inputs)
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        twin[0].bias.add_(1.0)
+    assert_infers(twin)
+    np.testing.assert_array_equal(infer(network, inputs), before)
+
+
+def test_what_was_inferred_is_not_overwritten_by_what_is_inferred_next() -> None:
+    network = mlp(3, (5,), 2)
+    first = infer(network, torch.ones(1, 3))
+    kept = first.copy()
+    infer(network, torch.zeros(1, 3))
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_weights_that_are_not_finite_raise_no_warning(value: float, rows: int) -> None:
+    network = mlp(3, (5,), 2, "tanh")
+    with torch.no_grad():
+        network[0].weight.fill_(value)
+    inputs = torch.linspace(-1, 1, 3 * rows).reshape(rows, 3)  # the warnings filter makes any warning an error
+    np.testing.assert_array_equal(np.isnan(infer(network, inputs)), np.isnan(network(inputs).detach().numpy()))
+
+
+def test_values_too_large_for_a_number_raise_no_warning() -> None:
+    network = mlp(3, (5,), 2)
+    with torch.no_grad():
+        network[0].weight.fill_(1e30)
+    assert not np.isfinite(infer(network, torch.full((1, 3), 1e30))).any()
+
+
+def test_inputs_that_belong_to_a_graph_are_taken_by_their_values() -> None:
+    network, inputs = mlp(3, (5,), 2), torch.randn(1, 3, requires_grad=True)
+    np.testing.assert_allclose(infer(network, inputs), network(inputs).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+# --- observations -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from rllab.errors import RunFailed
+from rllab.parts.losses import squared
+from rllab.parts.networks import mlp
 from rllab.parts.optim import GradientSteps
 from rllab.state import capture, load_weights, restore, weights
 from rllab.testing import first_difference
@@ -108,6 +110,107 @@ def test_a_loss_that_is_not_finite_raises_and_changes_no_weight(value: float) ->
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
 
 
+# --- down a gradient by the outputs -------------------------------------------------------------------------
+
+
+def in_between(kind: str) -> nn.Module:
+    """Return a network: an MLP whose gradient is written out, or one that is left to autograd."""
+    torch.manual_seed(0)
+    if kind == "sequential":
+        return nn.Sequential(nn.Linear(3, 5), nn.Softplus(), nn.Linear(5, 1))
+    if kind == "partly frozen":
+        model = mlp(3, (5, 4), 1)
+        model[0].requires_grad_(False)
+        return model
+    return mlp(3, (5, 4), 1, kind)  # type: ignore[arg-type]
+
+
+def follow(step: GradientSteps, lr: float | None = None, factor: float = 1.0) -> Tensor:
+    """Take a step down the mean of the squared error times `factor`, by its slopes."""
+    loss, slopes = squared((step.forward(X) - Y).squeeze(1))
+    return step.descend(factor * loss, factor * slopes[:, None], lr=lr)
+
+
+KINDS = ["relu", "tanh", "sigmoid", "linear", "softplus", "elu", "sequential", "partly frozen"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["adam", "momentum"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_both_ways_down_lead_to_the_same_weights(kind: str, name: Any, clip: float) -> None:
+    models = in_between(kind), in_between(kind)
+    one, other = (GradientSteps(model, optimizer=name, lr=0.01, max_grad_norm=clip) for model in models)
+    for i in range(20):
+        lr = 0.01 / (i + 1)
+        expected = one((models[0](X) - Y).square().mean() * 20, lr=lr)
+        torch.testing.assert_close(follow(other, lr, 20.0), expected, rtol=1e-4, atol=1e-6)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["relu", "sequential"])
+def test_the_outputs_are_the_networks_and_carry_no_graph(kind: str) -> None:
+    model = in_between(kind)
+    step = GradientSteps(model, lr=0.1)
+    outputs = step.forward(X)
+    assert torch.equal(outputs, model(X))
+    assert not outputs.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["relu", "sequential"])
+def test_it_descends_where_gradients_are_switched_off(kind: str) -> None:
+    model = in_between(kind)
+    step = GradientSteps(model, lr=0.01)
+    before = loss_of(model).item()
+    with torch.no_grad():
+        for _ in range(20):
+            follow(step)
+    assert loss_of(model).item() < before
+
+
+def test_both_ways_can_be_taken_in_turn() -> None:
+    model = in_between("relu")
+    step = GradientSteps(model, optimizer="sgd", lr=0.1)
+    step.forward(X)  # and changes its mind
+    step(loss_of(model))
+    before = [p.clone() for p in model.parameters()]
+    gradients = torch.autograd.grad((model(X) - Y).square().mean(), list(model.parameters()))
+    follow(step)
+    for parameter, was, gradient in zip(model.parameters(), before, gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), was - 0.1 * gradient)
+
+
+def test_with_several_modules_the_loss_itself_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"several modules are trained: call the optimiser with the loss"):
+        GradientSteps([network(), network()], lr=0.1).forward(X)
+
+
+def test_one_module_in_a_list_is_one_module() -> None:
+    model = in_between("relu")
+    assert torch.equal(GradientSteps([model], lr=0.1).forward(X), model(X))
+
+
+@pytest.mark.parametrize("kind", ["relu", "sequential"])
+def test_a_step_without_outputs_to_follow_is_caught(kind: str) -> None:
+    step = GradientSteps(in_between(kind), lr=0.1)
+    follow(step)
+    with pytest.raises(AssertionError, match="`forward` comes first"):
+        step.descend(torch.tensor(1.0), torch.ones(8, 1))
+
+
+@pytest.mark.parametrize("kind", ["relu", "sequential"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_step_is_taken_down_a_loss_that_is_not_finite(kind: str, value: float) -> None:
+    model = in_between(kind)
+    step = GradientSteps(model, lr=0.1)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(RunFailed, match=rf"the loss became {value}\nTry a smaller --lr"):
+        follow(step, factor=value)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
+    follow(step)  # and nothing is left of it
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
 # --- state --------------------------------------------------------------------------------------------------
 
 
@@ -121,9 +224,22 @@ class Learner:
             self.step(loss_of(self.model), lr=0.01 / (i + 1))
 
 
+class Follower(Learner):
+    """Learns down the gradient by the outputs, in an MLP."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.model = mlp(3, (5,), 1)
+        self.step = GradientSteps(self.model, optimizer=optimizer, lr=0.01, max_grad_norm=1.0)
+
+    def train(self, steps: int) -> None:
+        for i in range(steps):
+            follow(self.step, lr=0.01 / (i + 1))
+
+
 @pytest.mark.parametrize("name", THEIRS)
-def test_a_restored_optimiser_goes_on_to_the_last_bit_and_shares_nothing(name: str) -> None:
-    one, other = Learner(name), Learner(name)
+@pytest.mark.parametrize("kind", [Learner, Follower])
+def test_a_restored_optimiser_goes_on_to_the_last_bit_and_shares_nothing(kind: type[Learner], name: str) -> None:
+    one, other = kind(name), kind(name)
     one.train(5)
     load_weights(other, weights(one))
     restore(other.step, capture(one.step))

@@ -114,6 +114,24 @@ def test_a_batch_splits_into_smaller_ones_row_by_row() -> None:
         assert torch.equal(torch.cat(pieces), whole)
 
 
+@pytest.mark.parametrize("size", [6, 7])
+def test_a_batch_that_is_not_larger_than_its_parts_is_one(size: int) -> None:
+    replay = buffer(50)
+    add(replay, *range(50))
+    drawn = replay.sample(6, np.random.default_rng(0))
+    (part,) = drawn.split(size)
+    assert all(map(torch.equal, part, drawn))
+
+
+def test_the_last_part_has_the_rows_that_are_left() -> None:
+    replay = buffer(50)
+    add(replay, *range(50))
+    drawn = replay.sample(5, np.random.default_rng(0))
+    parts = list(drawn.split(2))
+    assert [len(part.rewards) for part in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([part.observations for part in parts]), drawn.observations)
+
+
 @pytest.mark.parametrize("added", [0, 3, 5, 7])
 def test_only_the_filled_part_is_saved_and_the_ring_goes_on_from_it(added: int) -> None:
     replay, other = buffer(5), buffer(5)

@@ -1,0 +1,124 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rllab.parts.backprop import Backprop
+from rllab.parts.networks import MLP, mlp
+
+
+def passes(network: nn.Module, inputs: Tensor, slopes: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the outputs and the gradients by the parameters, written out."""
+    assert isinstance(network, MLP)
+    gradients = [torch.full_like(parameter, 7.0) for parameter in network.parameters()]
+    backprop = Backprop(network, gradients)
+    outputs = backprop.forward(inputs)
+    backprop.backward(slopes)
+    return outputs, gradients
+
+
+def test_a_chain_of_two_numbers_by_hand() -> None:
+    """h = relu(2 x + 1), y = 3 h - 1; for x = 1: h = 3, y = 8; for x = -1: h = 0, y = -1."""
+    network = mlp(1, (1,), 1)
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), (2.0, 1.0, 3.0, -1.0), strict=True):
+            parameter.fill_(value)
+    outputs, gradients = passes(network, torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.5], [10.0]]))
+    assert outputs.tolist() == [[8.0], [-1.0]]
+    # dy/dh = 3 where h > 0, so 0.5 * 3 * x and 0.5 * 3; then 0.5 * h and both slopes
+    assert [gradient.item() for gradient in gradients] == [1.5, 1.5, 1.5, 10.5]
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "linear"])
+@pytest.mark.parametrize("hidden", [(), (5,), (64, 32)])
+@pytest.mark.parametrize("size", [1, 64])
+def test_the_gradients_are_those_of_autograd(activation: Any, hidden: tuple[int, ...], size: int) -> None:
+    torch.manual_seed(0)
+    network, inputs, slopes = mlp(4, hidden, 3, activation), torch.randn(size, 4), torch.randn(size, 3)
+    theirs = network(inputs)
+    expected = torch.autograd.grad(theirs, list(network.parameters()), slopes)
+    outputs, gradients = passes(network, inputs, slopes)
+    for ours, value in zip([outputs, *gradients], [theirs, *expected], strict=True):
+        if activation == "relu":
+            assert torch.equal(ours, value)
+        torch.testing.assert_close(ours, value)
+    assert not outputs.requires_grad
+
+
+def test_the_passes_follow_the_weights_when_they_change_in_place() -> None:
+    network, inputs, slopes = mlp(2, (4,), 1), torch.randn(3, 2), torch.ones(3, 1)
+    gradients = [torch.empty_like(parameter) for parameter in network.parameters()]
+    backprop = Backprop(network, gradients)  # type: ignore[arg-type]
+    for _ in range(2):
+        outputs = backprop.forward(inputs)
+        backprop.backward(slopes)
+        assert torch.equal(outputs, network(inputs))
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+
+
+def test_the_inputs_stay_as_they_were() -> None:
+    inputs = torch.randn(3, 2)
+    before = inputs.clone()
+    for hidden in ((), (4,)):
+        passes(mlp(2, hidden, 1, "linear"), inputs, torch.ones(3, 1))
+    assert torch.equal(inputs, before)
+
+
+def test_going_back_without_having_gone_forward_is_caught() -> None:
+    network = mlp(2, (4,), 1)
+    backprop = Backprop(network, [torch.empty_like(p) for p in network.parameters()])  # type: ignore[arg-type]
+    backprop.forward(torch.ones(3, 2))
+    backprop.backward(torch.ones(3, 1))
+    with pytest.raises(AssertionError, match="`forward` comes first"):
+        backprop.backward(torch.ones(3, 1))
+
+
+# --- what it handles ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "linear"])
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+def test_perceptrons_with_the_usual_activations_are_handled(activation: Any, hidden: tuple[int, ...]) -> None:
+    assert Backprop.handles(mlp(4, hidden, 3, activation))
+
+
+class Doubling(MLP):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+SHARED = nn.Linear(2, 2)
+
+REFUSED = {
+    "another activation": mlp(2, (3,), 1, "softplus"),
+    "one more": mlp(2, (3,), 1, "elu"),
+    "all frozen": mlp(2, (3,), 1).requires_grad_(False),
+    "dropout": MLP(nn.Linear(2, 3), nn.ReLU(), nn.Dropout(), nn.Linear(3, 1)),
+    "dropout for an activation": MLP(nn.Linear(2, 3), nn.Dropout(), nn.Linear(3, 1)),
+    "layers in a row": MLP(nn.Linear(2, 3), nn.Linear(3, 1)),
+    "three in a row": MLP(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 1)),
+    "activations in a row": MLP(nn.Linear(2, 3), nn.ReLU(), nn.Tanh(), nn.Linear(3, 1)),
+    "an activation at the end": MLP(nn.Linear(2, 3), nn.ReLU()),
+    "an activation at the beginning": MLP(nn.ReLU(), nn.Linear(2, 3)),
+    "activations around": MLP(nn.ReLU(), nn.Linear(2, 3), nn.ReLU()),
+    "no bias": MLP(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1, bias=False)),
+    "one layer twice": MLP(SHARED, nn.ReLU(), SHARED),
+    "a forward of its own": Doubling(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)),
+    "no layers": MLP(),
+    "no MLP": nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)),
+    "a layer alone": nn.Linear(2, 3),
+}
+
+
+@pytest.mark.parametrize("network", REFUSED.values(), ids=REFUSED)
+def test_anything_else_is_left_to_autograd(network: nn.Module) -> None:
+    assert not Backprop.handles(network)
+
+
+def test_a_network_of_which_a_part_is_frozen_is_left_to_autograd() -> None:
+    network = mlp(2, (3,), 1)
+    network[0].bias.requires_grad_(False)
+    assert not Backprop.handles(network)
