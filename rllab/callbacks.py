@@ -6,6 +6,7 @@ metrics, stop on a condition and save. A plugin of the group `rllab.callbacks` i
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from rllab.device import memory_metrics
 from rllab.intervals import Interval
 from rllab.seeding import global_state
 from rllab.state import State, collect, restore_into
+
+_log = logging.getLogger("rllab")
 
 if TYPE_CHECKING:
     from rllab.runfolder import RunFolder
@@ -144,6 +147,13 @@ class StopWhen(Callback):
         latest = logger.latest | logger.averages()  # as the next line will have them
         if all(condition.holds(latest) for condition in self.conditions):
             self.trainer.finish(" and ".join(map(str, self.conditions)))
+
+    def on_end(self, status: Status) -> None:
+        """Say so if a metric never came: it may be mistyped."""
+        measured = self.trainer.logger.latest
+        for condition in self.conditions:
+            if measured and condition.metric not in measured:
+                _log.warning("--stop-when %s: %s", condition, condition.measured(measured))
 
     def on_evaluate(self, metrics: Metrics) -> None:
         """Look at the metrics of an evaluation, too."""

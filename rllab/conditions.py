@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from rllab.errors import ThresholdMissed, did_you_mean
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -53,7 +55,10 @@ class Condition:
     def measured(self, metrics: Mapping[str, Any]) -> str:
         """Return in words what the metric is, for a condition that does not hold."""
         value = metrics.get(self.metric)
-        return f"{self.metric} was not measured" if value is None else f"{self.metric} is {float(value):.6g}"
+        if value is not None:
+            return f"{self.metric} is {float(value):.6g}"
+        near = did_you_mean(self.metric, metrics)
+        return f"{self.metric} was not measured" + (f". {near}" if near else "")
 
     def __str__(self) -> str:
         return f"{self.metric}{self.relation}{self.threshold:.12g}"
@@ -61,3 +66,20 @@ class Condition:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(cls.parse, serialization=core_schema.to_string_ser_schema())
+
+
+def check_required(conditions: Iterable[Condition], metrics: Mapping[str, Any], of: str = "") -> None:
+    """Check the conditions of `--require`.
+
+    Args:
+        conditions: all of which have to hold.
+        metrics: what was measured last.
+        of: whose metrics they are, for the message.
+
+    Raises:
+        ThresholdMissed: for the first that does not hold.
+    """
+    for condition in conditions:
+        if not condition.holds(metrics):
+            where = f" ({of})" if of else ""
+            raise ThresholdMissed(f"--require {condition}: {condition.measured(metrics)}{where}")

@@ -59,8 +59,12 @@ class Config(BaseModel):
         return {n: from_text(fields[n], value) if n in fields else value for n, value in values.items()}
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
+    def parse(cls, values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Self:
         """Validate `values`.
+
+        Args:
+            values: raw values by name.
+            sources: where each came from, to be named where one is wrong.
 
         Raises:
             UsageError: that says what is wrong and what would be right.
@@ -68,7 +72,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise UsageError(explain(error, cls)) from None
+            raise UsageError(explain(error, cls, sources or {})) from None
 
 
 class Layer(NamedTuple):
@@ -100,13 +104,19 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def explain(error: ValidationError, config: type[Config]) -> str:
+_TYPED = {"option", "command line", "resume"}
+"""Sources of values that the user has just typed."""
+
+
+def explain(error: ValidationError, config: type[Config], sources: Mapping[str, str]) -> str:
     """Return a validation error in words: a line for each value that is wrong, with what would be right."""
-    return "\n".join(_explain_one(dict(details), config) for details in error.errors(include_url=False))
+    return "\n".join(_explain_one(dict(details), config, sources) for details in error.errors(include_url=False))
 
 
-def _explain_one(details: dict[str, Any], config: type[Config]) -> str:
+def _explain_one(details: dict[str, Any], config: type[Config], sources: Mapping[str, str]) -> str:
     name = str(details["loc"][0]) if details["loc"] else ""
+    if sources.get(name, "option") not in _TYPED:
+        return f"{sources[name]}: {_explain_one(details, config, {})}"
     if details["type"] == "extra_forbidden":
         return " ".join(filter(None, [f"there is no option {flag(name)}.", did_you_mean(name, config.model_fields)]))
     if details["type"] == "missing":

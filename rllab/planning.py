@@ -141,7 +141,7 @@ def plan_method(
                 f"{loaded.name} has no option {flag(name)}.",
                 did_you_mean(name, names) or f"`rllab run {loaded.name} --help` lists them.",
             )
-    layers = [*variables(sorted(names - PLACES)), Layer(source, given)]
+    layers = [*variables(sorted(names)), Layer(source, given)]
     file = resolve(layers).values.get("config")
     if file is not None:
         layers.insert(0, _file_layer(Path(file), loaded, target, names))
@@ -192,11 +192,14 @@ def _checked(
     """Validate values, open the task, and ask the method whether it takes it."""
     algorithm = method.algorithm
     own = method.task_options(target)
-    config = algorithm.Config.parse({n: v for n, v in values.items() if n in algorithm.Config.model_fields})
-    options = RunOptions.parse({n: v for n, v in values.items() if n in RunOptions.model_fields})
+    config = algorithm.Config.parse({n: v for n, v in values.items() if n in algorithm.Config.model_fields}, sources)
+    options = RunOptions.parse({n: v for n, v in values.items() if n in RunOptions.model_fields}, sources)
     if options.resume != "never" and options.run_dir is None:
         raise UsageError(f"--resume {options.resume} needs --run-dir, the folder to go on with")
-    task_config = algorithm.Task.config_class(target).parse({own[n]: v for n, v in values.items() if n in own})
+    of_task = {own[name]: value for name, value in values.items() if name in own}
+    task_config = algorithm.Task.config_class(target).parse(
+        of_task, {own[n]: s for n, s in sources.items() if n in own}
+    )
     task = algorithm.Task.open(target, task_config, seed=options.seed)
     if (reason := algorithm.refusal(config, task)) is not None:
         raise UsageError(f"{method.name} cannot be trained on {target}: {reason}")

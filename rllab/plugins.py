@@ -28,6 +28,15 @@ GROUPS = (
     "rllab.commands",
 )
 
+_BASES = {
+    **dict.fromkeys(METHOD_GROUPS, "rllab.algorithm.Algorithm"),
+    "rllab.datasets": "rllab.data.Source",
+    "rllab.callbacks": "rllab.callbacks.Callback",
+    "rllab.loggers": "rllab.logger.Writer",
+    "rllab.commands": "click.Command",
+}
+"""What the plugins of a group are made of, by name: looking it up imports it."""
+
 HUB = "rllab"
 """Our own distribution, which brings in its methods by the same door as any other."""
 
@@ -179,11 +188,16 @@ def load(plugin: Plugin | str, name: str | None = None) -> object:
 def check(plugin: Plugin) -> str | None:
     """Import a plugin; return the cause and the mend in one line if that fails, None if all is well."""
     try:
-        load(plugin)
+        found = load(plugin)
     except PluginError as error:
         reason = error.__cause__ or error
         return f"{_cause(plugin, reason)}. {_mend(plugin, reason)}"
-    return None
+    if plugin.group not in _BASES:
+        return None
+    module, _, name = _BASES[plugin.group].rpartition(".")
+    base = getattr(importlib.import_module(module), name)
+    fits = isinstance(found, base) or (isinstance(found, type) and issubclass(found, base))
+    return None if fits else f"{plugin.value} is no {_BASES[plugin.group]}. {_mend(plugin, TypeError())}"
 
 
 def _import(plugin: Plugin) -> object:

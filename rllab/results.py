@@ -22,6 +22,7 @@ import torch
 from rllab import checkpoint, experiment, planning, runfolder
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm
+from rllab.conditions import check_required
 from rllab.errors import CheckpointError
 from rllab.runfolder import RunFolder
 from rllab.seeding import Streams, preserved_globals
@@ -169,11 +170,13 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
         The run; its status is "stopped" if it was interrupted, and `rllab.resume(run.path)` goes on.
 
     Raises:
-        RllabError: if an option is wrong, or training fails.
+        RllabError: if an option is wrong, training fails, or a condition of `require` does not hold.
     """
     planned = planning.plan(method, target, options)
     with preserved_globals(), _preserved_threads():
-        folder, _ = experiment.start(planned, _watch(progress))
+        folder, status = experiment.start(planned, _watch(progress))
+    if status.state == "finished":
+        check_required(planned.options.require, folder.info.get("metrics") or {}, str(folder.path))
     return Run(folder)
 
 

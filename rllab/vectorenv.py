@@ -167,6 +167,8 @@ class VectorEnv:
             try:
                 observation, reward, ended, cut, _ = envs[i].step(given[i])
                 if self._is_array:
+                    if np.shape(observation) != self._shape:
+                        raise ValueError(f"observation of shape {np.shape(observation)}, not {self._shape}")
                     batch[row] = observation
                 else:
                     _put(batch, row, observation)

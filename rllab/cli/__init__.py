@@ -22,7 +22,7 @@ from rllab.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_STOPPED, PluginError,
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-_COMMANDS = {
+COMMANDS = {
     "run": ("rllab.cli.run:run_command", "Train a method on a target: rllab run dqn CartPole-v1."),
     "resume": ("rllab.cli.runs:resume_command", "Go on with a run that was stopped."),
     "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
@@ -47,12 +47,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return our commands in the order one meets them, then those of plugins."""
-        return [*_COMMANDS, *(name for name in plugins.names(_PLUGIN_GROUP) if name not in _COMMANDS)]
+        return [*COMMANDS, *(name for name in plugins.names(_PLUGIN_GROUP) if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if cmd_name in _COMMANDS:
-            module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)
             return command
         if cmd_name not in plugins.names(_PLUGIN_GROUP):
@@ -84,7 +84,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their help without importing one."""
-        rows = [(name, _COMMANDS[name][1] if name in _COMMANDS else "(plugin)") for name in self.list_commands(ctx)]
+        rows = [(name, COMMANDS[name][1] if name in COMMANDS else "(plugin)") for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -15,7 +15,7 @@ from rllab.errors import RunNotFound
 @click.command("info")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON schema with defaults and presets.")
-@click.option("--runs-dir", default="runs", show_default=True, help="Where runs are.")
+@click.option("--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
     """Show the hyperparameters and presets of the method NAME, or what the run NAME was."""

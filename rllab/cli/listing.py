@@ -12,6 +12,8 @@ from rllab import plugins
 from rllab.errors import PluginError
 from rllab.plugins import METHOD_GROUPS, Plugin
 
+from rllab.cli import COMMANDS
+
 KINDS: dict[str, tuple[str, ...]] = {
     "agents": ("rllab.agents",),
     "generative": ("rllab.generative",),
@@ -78,6 +80,9 @@ def plugins_command(context: click.Context, check: bool, as_json: bool) -> None:
     shared = plugins.clashes(found)
     # what has not even the form of an entry point is told without importing anything
     broken = {p: plugins.check(p) if check or not p.is_well_formed else None for p in found}
+    for plugin in found:
+        if plugin.group == "rllab.commands" and plugin.name in COMMANDS:
+            broken[plugin] = "rllab has a command of this name, which is used instead"
     entries = [
         {
             "name": plugin.name,

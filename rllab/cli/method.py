@@ -9,9 +9,9 @@ import click
 
 from rllab import experiment
 from rllab.cli.progress import Display
-from rllab.conditions import Condition
+from rllab.conditions import Condition, check_required
 from rllab.config import plain, write_toml
-from rllab.errors import EXIT_DONE, EXIT_STOPPED, ThresholdMissed
+from rllab.errors import EXIT_DONE, EXIT_STOPPED
 from rllab.options import SectionedCommand, SectionedOption, given, options_of
 from rllab.planning import Method, Plan, plan_method
 from rllab.runfolder import RunFolder
@@ -96,9 +96,7 @@ def conclude(
     if status.state == "stopped":
         return EXIT_STOPPED
     metrics = folder.info.get("metrics") or {}
-    for condition in require:
-        if not condition.holds(metrics):
-            raise ThresholdMissed(f"--require {condition}: {condition.measured(metrics)}")
+    check_required(require, metrics)
     return EXIT_DONE
 
 

@@ -10,7 +10,7 @@ import click
 
 from rllab.errors import EXIT_DONE, ThresholdMissed
 
-_RUNS_DIR = click.option("--runs-dir", default="runs", show_default=True, help="Where runs are.")
+_RUNS_DIR = click.option("--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are.")
 _DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 

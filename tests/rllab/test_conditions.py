@@ -41,3 +41,5 @@ def test_what_was_not_measured_fulfils_nothing(metrics: dict[str, float]) -> Non
 def test_a_condition_says_what_was_measured_instead() -> None:
     assert Condition.parse("x>=1").measured({"x": 0.25}) == "x is 0.25"
     assert Condition.parse("x>=1").measured({}) == "x was not measured"
+    measured = Condition.parse("eval/retrun>=1").measured({"eval/return": 3.0})
+    assert measured == "eval/retrun was not measured. Did you mean 'eval/return'?"

@@ -56,7 +56,7 @@ def install(site: Path) -> Install:
     return write
 
 
-METHOD = "class Method:\n    '''A method.'''\n"
+METHOD = "from rllab.algorithm import Algorithm\nclass Method(Algorithm):\n    '''A method.'''\n"
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_the_wrong_distribution_is_answered_with_the_right_ones(install: Install
 
 
 def test_loading_imports_the_attribute(install: Install) -> None:
-    code = "class Outer:\n    class Inner:\n        pass\n"
+    code = "from rllab.algorithm import Algorithm\nclass Outer:\n    class Inner(Algorithm):\n        pass\n"
     install("stranger", "[rllab.agents]\nzeta = stranger:Outer.Inner\n", code=code)
     loaded = plugins.load("rllab.agents", "zeta")
     assert isinstance(loaded, type)

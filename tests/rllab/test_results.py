@@ -8,7 +8,7 @@ import torch
 
 import rllab
 from rllab import checkpoint
-from rllab.errors import CheckpointError, RunNotFound, UsageError
+from rllab.errors import CheckpointError, RunNotFound, ThresholdMissed, UsageError
 from rllab.results import MetricsTable
 from rllab.testing import first_difference, untimed_metrics
 
@@ -60,6 +60,12 @@ def test_metrics_are_arrays_of_equal_length(run: rllab.Run) -> None:
     with pytest.raises(KeyError, match=r"'eval/retrun' was not measured; there are: "):
         run.metrics["eval/retrun"]
     assert "eval/retrun" not in run.metrics
+
+
+def test_a_threshold_that_is_missed_is_an_error_after_the_run(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"timesteps": 60, "learning_starts": 20, "preset": "none", "hidden": 8}
+    with pytest.raises(ThresholdMissed, match=r"--require eval/return>=475: eval/return is .*seed0"):
+        rllab.run("dqn", "CartPole-v1", progress=False, runs_dir=tmp_path, require="eval/return>=475", **options)
 
 
 def test_a_run_is_loaded_by_its_path_and_as_the_last(run: rllab.Run, folder: Path) -> None:

@@ -214,6 +214,13 @@ def test_an_exception_of_an_environment_names_it_and_the_step():
         envs.step(np.array([0, 1]))
 
 
+def test_an_observation_of_another_shape_ends_the_run_and_is_not_broadcast(monkeypatch):
+    envs = vector(Corridor)
+    monkeypatch.setattr(Corridor, "step", lambda self, action: (np.float32(1), 0.0, False, False, {}))
+    with pytest.raises(RunFailed, match=r"observation of shape \(\), not \(1,\)"):
+        envs.step(RIGHT)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_observation_that_is_not_finite_ends_the_run(value):
     envs = vector(Corridor, obs_bug=value)

@@ -31,7 +31,7 @@ def two(install: Install) -> None:
     install(
         "sound",
         "[rllab.agents]\nzeta = sound:Zeta\n[rllab.datasets]\nspots = sound:Spots\n",
-        'class Zeta:\n    """Learns nothing.\n\n    At all.\n    """\n\nclass Spots:\n    pass\n',
+        'from rllab.algorithm import Algorithm\nfrom rllab.data import Source\nclass Zeta(Algorithm):\n    """Learns nothing.\n\n    At all.\n    """\n\nclass Spots(Source):\n    pass\n',
     )
     install("broken", "[rllab.supervised]\nalpha = broken:Alpha\n", "raise RuntimeError('out of order')\n")
 
@@ -147,7 +147,11 @@ def test_checking_plugins_says_in_one_line_what_is_broken_and_exits_with_4() -> 
 
 
 def test_checking_healthy_plugins_exits_with_0(install: Install) -> None:
-    install("sound", "[rllab.agents]\nzeta = sound:Zeta\n", "class Zeta: pass")
+    install(
+        "sound",
+        "[rllab.agents]\nzeta = sound:Zeta\n",
+        "from rllab.algorithm import Algorithm\nclass Zeta(Algorithm): pass",
+    )
     assert run("plugins", "--check").exit_code == 0
 
 
@@ -181,7 +185,11 @@ def findings(*arguments: str) -> dict[str, str]:
 
 
 def test_doctor_is_content_with_a_healthy_installation(install: Install) -> None:
-    install("sound", "[rllab.agents]\nzeta = sound:Zeta\n", "class Zeta: pass")
+    install(
+        "sound",
+        "[rllab.agents]\nzeta = sound:Zeta\n",
+        "from rllab.algorithm import Algorithm\nclass Zeta(Algorithm): pass",
+    )
     result = run("doctor")
     assert result.exit_code == 0
     assert "usable" in result.stdout
@@ -249,3 +257,16 @@ def test_completion_for_an_unknown_shell_is_a_usage_error() -> None:
     result = CliRunner().invoke(completion_command, ["tcsh"])
     assert result.exit_code == 2
     assert "bash" in result.stderr
+
+
+def test_checking_finds_what_imports_and_is_no_method(install: Install) -> None:
+    install("odd", "[rllab.agents]\nzeta = odd:Zeta\n", "class Zeta: pass")
+    result = run("plugins", "--check")
+    assert result.exit_code == 4
+    assert "broken: odd:Zeta is no rllab.algorithm.Algorithm." in result.stdout
+
+
+def test_a_command_that_one_of_ours_hides_is_told(install: Install) -> None:
+    install("odd", "[rllab.commands]\nrun = odd:run\n", "import click\nrun = click.Command('run')")
+    result = run("plugins")
+    assert "rllab has a command of this name, which is used instead" in result.stdout

@@ -210,6 +210,34 @@ def test_all_of_several_conditions_must_hold(tiny):
     assert info()["totals"]["steps"] == 200
 
 
+def test_a_metric_that_never_came_is_named_with_the_nearest(tiny):
+    done = tiny("--stop-when", "eval/retrun>=475")
+    assert done.code == 0
+    assert "--stop-when eval/retrun>=475: eval/retrun was not measured. Did you mean 'eval/return'" in done.err
+
+
+def test_the_folder_of_runs_may_come_from_a_variable(tiny, rllab, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLLAB_OPTION_RUNS_DIR", str(tmp_path / "elsewhere"))
+    done = rllab("run", "dqn", "CartPole-v1", "--timesteps", 60, "--learning-starts", 20, "--preset", "none")
+    assert done.code == 0
+    assert len(list((tmp_path / "elsewhere" / "CartPole-v1" / "dqn").iterdir())) == 1
+    assert rllab("eval", "last", "--episodes", 1).code == 0
+
+
+def test_a_metric_that_never_came_is_named_with_the_nearest(tiny):
+    done = tiny("--stop-when", "eval/retrun>=475")
+    assert done.code == 0
+    assert "--stop-when eval/retrun>=475: eval/retrun was not measured. Did you mean 'eval/return'" in done.err
+
+
+def test_the_folder_of_runs_may_come_from_a_variable(rllab, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLLAB_OPTION_RUNS_DIR", str(tmp_path / "elsewhere"))
+    done = rllab("run", "dqn", "CartPole-v1", "--timesteps", 60, "--learning-starts", 20, "--preset", "none")
+    assert done.code == 0
+    assert len(list((tmp_path / "elsewhere" / "CartPole-v1" / "dqn").iterdir())) == 1
+    assert rllab("eval", "last", "--episodes", 1).code == 0
+
+
 def test_a_threshold_that_is_missed_exits_with_6_and_says_by_how_much(tiny):
     done = tiny("--require", "eval/return>=475")
     assert done.code == 6
@@ -343,11 +371,15 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_a_preset_beats_a_default(rll
     assert source_of(rllab(*file, "--timesteps", "20000"), "timesteps") == (20_000, "command line")
 
 
-def test_a_variable_that_is_wrong_is_an_error_like_a_flag(rllab, monkeypatch):
+def test_a_value_that_is_wrong_is_told_with_where_it_came_from(rllab, monkeypatch, tmp_path):
     monkeypatch.setenv("RLLAB_OPTION_LR", "fast")
     done = rllab("run", "dqn", "CartPole-v1")
     assert done.code == 2
-    assert "--lr fast" in done.err
+    assert done.err.startswith("Error: RLLAB_OPTION_LR: --lr fast: ")
+    monkeypatch.delenv("RLLAB_OPTION_LR")
+    Path("my.toml").write_text("lr = -1\n")
+    assert rllab("run", "dqn", "CartPole-v1", "--config", "my.toml").err.startswith("Error: my.toml: --lr -1")
+    assert rllab("run", "dqn", "CartPole-v1", "--lr", "-1").err.startswith("Error: --lr -1")
 
 
 def test_the_options_of_the_environment_are_options_of_the_command(rllab):
