@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rllab import plugins
 from rllab.config import Config
 from rllab.errors import PluginError, UnknownName, UsageError
+from rllab.fetching import Progress
 from rllab.task import Task
 
 PLUGIN_GROUP = "rllab.datasets"
@@ -70,6 +71,7 @@ class Data:
         features: names of the input's columns, where it has columns.
         target: what is predicted, with its unit.
         notes: what else there is to say, such as the base rate.
+        finish: what is left to do once the parts are known, such as choosing words by the training part.
     """
 
     train: Part
@@ -79,6 +81,7 @@ class Data:
     features: tuple[str, ...] = ()
     target: str = "target"
     notes: dict[str, str] = field(default_factory=dict)
+    finish: Callable[[Data], Data] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,6 +166,30 @@ class Source(ABC):
             UsageError: if they are not what they should be.
         """
 
+    @classmethod
+    def missing(cls) -> str | None:
+        """Return what is not on this machine, in words, or None if `load` can begin."""
+        return None
+
+    @classmethod
+    def fetch(cls, folder: Path, mirrors: Sequence[str] = (), progress: Progress | None = None) -> list[Path]:
+        """Bring the files into a folder, and return where they are; a source that can do so overrides this.
+
+        Args:
+            folder: where they go.
+            mirrors: where they come from; none: the mirrors that the source knows.
+            progress: told of every piece that comes.
+
+        Raises:
+            FetchFailed: if no mirror gives them.
+        """
+        raise UsageError("there is nothing to fetch: its data is made here, comes with a package, or is a path")
+
+    @classmethod
+    def can_fetch(cls) -> bool:
+        """Return whether `fetch` brings its files."""
+        return getattr(cls.fetch, "__func__", None) is not getattr(Source.fetch, "__func__", None)
+
 
 class DataMissing(UsageError):
     """The files of a dataset are not on this machine; `rllab data fetch NAME` may bring them."""
@@ -223,8 +250,11 @@ class DatasetTask(Task):
         options = config if isinstance(config, found.Config) else found.Config()
         split_seed = options.split_seed if options.split_seed is not None else seed
         data = found.load(target, options, np.random.default_rng(np.random.SeedSequence(split_seed)))
+        if not len(data.train):
+            raise UsageError(f"{target} has no items")
+        data = split(data, options, split_seed)
         _check(target, data)
-        return cls(target, options, split(data, options, split_seed))
+        return cls(target, options, data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -260,12 +290,12 @@ def source(name: str) -> type[Source]:
 
 def _check(target: str, data: Data) -> None:
     """Raise UsageError for data in which there is nothing to learn."""
-    if not len(data.train):
-        raise UsageError(f"{target} has no items")
-    if not bool(torch.isfinite(data.train.inputs).all()):
-        raise UsageError(f"{target} has inputs that are NaN or infinite")
+    for part in data.parts.values():
+        for name, values in (("inputs", part.inputs), ("targets", part.targets)):
+            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                raise UsageError(f"{target} has {name} that are NaN or infinite")
     if data.classes and len(present := data.train.targets.unique()) < 2:
-        raise UsageError(f"{target} has items of one class only: {data.classes[int(present[0])]!r}")
+        raise UsageError(f"{target} has items of one class only to learn from: {data.classes[int(present[0])]!r}")
 
 
 # --- splitting ------------------------------------------------------------------------------------
@@ -277,8 +307,11 @@ def split(data: Data, config: DatasetConfig, seed: int) -> Data:
     The rows are those of `sklearn.model_selection.train_test_split(..., random_state=seed)`, so that a score
     found with it can be found again.
     """
-    if config.folds:
-        return _fold(data, config, seed)
+    data = _fold(data, config, seed) if config.folds else _shares(data, config, seed)
+    return replace(data.finish(data), finish=None) if data.finish is not None else data
+
+
+def _shares(data: Data, config: DatasetConfig, seed: int) -> Data:
     if data.test is not None and config.test_share is not None:
         raise UsageError("this dataset has a test part of its own, and takes no --test-share")
     if data.test is None:

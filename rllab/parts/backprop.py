@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rllab.parts.networks import MLP
 
@@ -23,9 +24,11 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[
     nn.ReLU: (torch.relu_, lambda gradient, h: _ops.threshold_backward(gradient, h, 0)),
     nn.Tanh: (torch.tanh_, _ops.tanh_backward),
     nn.Sigmoid: (torch.sigmoid_, _ops.sigmoid_backward),
+    nn.ELU: (functional.elu_, lambda gradient, h: _ops.elu_backward(gradient, 1, 1, 1, True, h)),
+    nn.Softplus: (functional.softplus, lambda gradient, h: gradient * torch.expm1(-h).neg_()),  # 1 - exp(-h)
     nn.Identity: (lambda z: z, lambda gradient, h: gradient),
 }
-"""f(z), in place, and the gradient by z from that by f(z) and f(z) itself."""
+"""f(z), in place where it can be, and the gradient by z from that by f(z) and f(z) itself."""
 
 
 class Backprop:

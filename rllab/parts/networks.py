@@ -1,10 +1,10 @@
-"""Networks: multilayer perceptrons, and what turns observations into their inputs."""
+"""Networks: multilayer perceptrons, stacks of convolutions, and what turns observations into their inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,13 +37,72 @@ class MLP(nn.Sequential):
         return input
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "relu") -> nn.Sequential:
-    """Return a multilayer perceptron (batch, inputs) -> (batch, outputs); no activation after the last layer."""
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "relu", dropout: float = 0.0
+) -> nn.Sequential:
+    """Return a multilayer perceptron (batch, inputs) -> (batch, outputs); no activation after the last layer.
+
+    Args:
+        inputs: numbers in an input.
+        hidden: units of the hidden layers.
+        outputs: numbers in an output.
+        activation: what follows each hidden layer.
+        dropout: share of the hidden units that is dropped in training (Srivastava et al., 2014).
+    """
     sizes = [inputs, *hidden]
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
     return MLP(*layers, nn.Linear(sizes[-1], outputs))
+
+
+class Convolution(NamedTuple):
+    """A layer of a stack of convolutions: its channels, and the side of its kernel, its step and so on, in pixels."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    pooling: int = 1
+    """Side of the squares of which one value is kept; 1: no pooling."""
+
+    def shrink(self, size: int) -> tuple[int, int]:
+        """Return what becomes of `size` pixels by the convolution, and then by pooling; below 1 if it cannot be."""
+        convolved = (size + 2 * self.padding - self.kernel) // self.stride + 1
+        return convolved, convolved // self.pooling
+
+
+def convolutions(
+    channels: int,
+    layers: Sequence[Convolution],
+    activation: Activation = "relu",
+    *,
+    average: bool = False,
+    batch_norm: bool = False,
+) -> list[nn.Module]:
+    """Return a stack of convolutions (batch, channels, height, width) -> (batch, channels', height', width').
+
+    The highest of some values stays the highest under an activation that never falls, as all of ours are: max
+    pooling comes before it, which then has fewer values to work on.
+
+    Args:
+        channels: of the input.
+        layers: one after the other.
+        activation: what follows each.
+        average: pool by the mean instead of the highest value.
+        batch_norm: normalise each channel over the batch before the activation (Ioffe & Szegedy, 2015).
+    """
+    made: list[nn.Module] = []
+    for layer in layers:
+        # what normalising subtracts would take away a bias
+        made.append(nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding, bias=not batch_norm))
+        made += [nn.BatchNorm2d(layer.channels)] if batch_norm else []
+        pool = [(nn.AvgPool2d if average else nn.MaxPool2d)(layer.pooling)] if layer.pooling > 1 else []
+        activate = [_ACTIVATIONS[activation]()]
+        made += [*activate, *pool] if average else [*pool, *activate]
+        channels = layer.channels
+    return made
 
 
 def infer(network: nn.Module, inputs: Tensor) -> np.ndarray:

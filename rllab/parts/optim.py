@@ -41,6 +41,7 @@ class GradientSteps:
         lr: the step size.
         max_grad_norm: the gradient's Euclidean norm over all parameters is clipped to this; 0: no clipping.
         eps: Adam's and RMSprop's constant in the denominator.
+        betas: how much of the running means of the gradient and of its square Adam keeps at a step.
         weight_decay: L2 penalty (decoupled for adamw).
     """
 
@@ -52,13 +53,14 @@ class GradientSteps:
         lr: float,
         max_grad_norm: float = 0.0,
         eps: float = 1e-8,
+        betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
         modules = [modules] if isinstance(modules, nn.Module) else list(modules)
         self.max_grad_norm = max_grad_norm
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         self._flat = _flatten(self._parameters)
-        self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, weight_decay=weight_decay)
+        self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
         self._network = modules[0] if len(modules) == 1 else None
         self._written_out = self._backprop()
@@ -183,15 +185,17 @@ def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
 
-def _make(name: OptimizerName, flat: nn.Parameter, *, lr: float, eps: float, weight_decay: float) -> Any:
+def _make(
+    name: OptimizerName, flat: nn.Parameter, *, lr: float, eps: float, betas: tuple[float, float], weight_decay: float
+) -> Any:
     fused = flat.device.type in {"cpu", "cuda"}
     match name:
         case "adam" | "adamw" if fused:
-            return _FusedAdam(flat, lr=lr, eps=eps, weight_decay=weight_decay, decoupled=name == "adamw")
+            return _FusedAdam(flat, lr=lr, eps=eps, betas=betas, weight_decay=weight_decay, decoupled=name == "adamw")
         case "adam":
-            return torch.optim.Adam([flat], lr=lr, eps=eps, weight_decay=weight_decay)
+            return torch.optim.Adam([flat], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         case "adamw":
-            return torch.optim.AdamW([flat], lr=lr, eps=eps, weight_decay=weight_decay)
+            return torch.optim.AdamW([flat], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         case "rmsprop":
             return torch.optim.RMSprop([flat], lr=lr, alpha=0.99, eps=eps, weight_decay=weight_decay)
         case "sgd":
@@ -210,15 +214,22 @@ class _FusedAdam:
     compiler, which takes more than a second.
     """
 
-    betas = (0.9, 0.999)
-
-    def __init__(self, flat: nn.Parameter, *, lr: float, eps: float, weight_decay: float, decoupled: bool) -> None:
+    def __init__(
+        self,
+        flat: nn.Parameter,
+        *,
+        lr: float,
+        eps: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
         self.param_groups = [{"lr": lr}]  # as torch's optimisers have it
         self.steps = torch.zeros((), device=flat.device)
         self.mean = torch.zeros_like(flat.data)
         self.square = torch.zeros_like(flat.data)
         self._flat, self._gradient = flat.detach(), flat.grad
-        self._constants = {"weight_decay": weight_decay, "eps": eps, "beta1": self.betas[0], "beta2": self.betas[1]}
+        self._constants = {"weight_decay": weight_decay, "eps": eps, "beta1": betas[0], "beta2": betas[1]}
         self._kernel: Any = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
 
     def step(self) -> None:

@@ -17,6 +17,20 @@ class MajorityConfig(Config):
     """The most frequent class of the training part, or the mean of its targets; there is nothing to choose."""
 
 
+class Answer(nn.Module):
+    """The same numbers for every input; a buffer of a module, so that they are saved with the weights."""
+
+    numbers: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.zeros(size))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the numbers for each of the inputs (n, *shape): (n, size)."""
+        return self.numbers.expand(len(inputs), -1)
+
+
 class Majority(SupervisedModel):
     """Predicts the same for every input: the shares of the classes, or the mean."""
 
@@ -24,18 +38,17 @@ class Majority(SupervisedModel):
 
     def __init__(self, config: MajorityConfig, task: DatasetTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
-        self.answer = nn.ParameterList([nn.Parameter(torch.zeros(max(len(self.classes), 1)), requires_grad=False)])
-        self.answer.to(device)
+        self.answer = Answer(max(len(self.classes), 1)).to(device)
 
     def step(self) -> Metrics:
         """Count."""
         targets = self.train.targets
         shares = torch.bincount(targets, minlength=len(self.classes)) / len(targets) if self.classes else targets.mean()
-        self.answer[0].copy_(shares)
+        self.answer.numbers.copy_(shares)
         self.count += len(targets)
         return {}
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the shares of the classes (n, classes), or the mean (n,)."""
-        answers = self.answer[0].expand(len(inputs), -1)
+        answers: Tensor = self.answer(inputs)
         return answers if self.classes else answers.squeeze(1)

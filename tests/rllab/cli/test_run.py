@@ -216,20 +216,6 @@ def test_a_metric_that_never_came_is_named_with_the_nearest(tiny):
     assert "--stop-when eval/retrun>=475: eval/retrun was not measured. Did you mean 'eval/return'" in done.err
 
 
-def test_the_folder_of_runs_may_come_from_a_variable(tiny, rllab, tmp_path, monkeypatch):
-    monkeypatch.setenv("RLLAB_OPTION_RUNS_DIR", str(tmp_path / "elsewhere"))
-    done = rllab("run", "dqn", "CartPole-v1", "--timesteps", 60, "--learning-starts", 20, "--preset", "none")
-    assert done.code == 0
-    assert len(list((tmp_path / "elsewhere" / "CartPole-v1" / "dqn").iterdir())) == 1
-    assert rllab("eval", "last", "--episodes", 1).code == 0
-
-
-def test_a_metric_that_never_came_is_named_with_the_nearest(tiny):
-    done = tiny("--stop-when", "eval/retrun>=475")
-    assert done.code == 0
-    assert "--stop-when eval/retrun>=475: eval/retrun was not measured. Did you mean 'eval/return'" in done.err
-
-
 def test_the_folder_of_runs_may_come_from_a_variable(rllab, tmp_path, monkeypatch):
     monkeypatch.setenv("RLLAB_OPTION_RUNS_DIR", str(tmp_path / "elsewhere"))
     done = rllab("run", "dqn", "CartPole-v1", "--timesteps", 60, "--learning-starts", 20, "--preset", "none")
