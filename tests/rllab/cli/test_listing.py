@@ -31,7 +31,8 @@ def two(install: Install) -> None:
     install(
         "sound",
         "[rllab.agents]\nzeta = sound:Zeta\n[rllab.datasets]\nspots = sound:Spots\n",
-        'from rllab.algorithm import Algorithm\nfrom rllab.data import Source\nclass Zeta(Algorithm):\n    """Learns nothing.\n\n    At all.\n    """\n\nclass Spots(Source):\n    pass\n',
+        "from rllab.algorithm import Algorithm\nfrom rllab.data import Source\n"
+        'class Zeta(Algorithm):\n    """Learns nothing.\n\n    At all.\n    """\n\nclass Spots(Source):\n    pass\n',
     )
     install("broken", "[rllab.supervised]\nalpha = broken:Alpha\n", "raise RuntimeError('out of order')\n")
 
