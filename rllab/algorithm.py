@@ -131,8 +131,12 @@ class Algorithm(ABC):
         """Measure before the end what may decide when to stop; None: what `evaluate` measures."""
         return None
 
-    def pictures(self) -> Mapping[str, Any]:
-        """Return what there is to look at, by name: arrays (height, width, 3) of uint8, PIL images, or texts."""
+    def pictures(self, *, final: bool = True) -> Mapping[str, Any]:
+        """Return what there is to look at, by name: arrays (height, width, 3) of uint8, PIL images, or texts.
+
+        Args:
+            final: whether the run ends here; before that, what is kept for the end is not looked at.
+        """
         return {}
 
     def close(self) -> None:

@@ -6,9 +6,11 @@ metrics, stop on a condition and save. A plugin of the group `rllab.callbacks` i
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,15 +18,21 @@ from rllab import checkpoint
 from rllab.algorithm import Metrics, Objective
 from rllab.conditions import Condition
 from rllab.device import memory_metrics
+from rllab.errors import one_line
 from rllab.intervals import Interval
-from rllab.seeding import global_state
+from rllab.seeding import global_state, preserved_globals
 from rllab.state import State, collect, restore_into
+from rllab.stopping import StopRequested
 
 _log = logging.getLogger("rllab")
 
 if TYPE_CHECKING:
     from rllab.runfolder import RunFolder
     from rllab.trainer import Status, Trainer
+
+_CURVES = "curves"
+_SHORT = 5.0
+"""Seconds of training below which learning curves alone are not worth the time that drawing takes."""
 
 
 class Callback:
@@ -177,6 +185,82 @@ class WriteLine(Callback):
         line = trainer.logger.write(trainer.count, trainer.seconds, last=trainer.ending)
         if line is not None:
             trainer.logged(line)
+
+
+class Pictures(Callback):
+    """Draws what the algorithm has to show; at the end the learning curves too, and films of what was drawn often.
+
+    None of it is training time, and a picture that cannot be drawn is a warning.
+
+    Args:
+        every: how often.
+        folder: the run folder.
+        asked: whether the user asked for pictures; otherwise a short run is spared lone learning curves.
+    """
+
+    transient = frozenset({"folder", "asked", "_warned"})
+
+    def __init__(self, every: Interval, folder: RunFolder, *, asked: bool) -> None:
+        self.every = every
+        self.folder = folder
+        self.asked = asked
+        self._warned: set[str] = set()
+
+    def on_due(self) -> None:
+        """Draw."""
+        trainer = self.trainer
+        with trainer.clock_paused(), preserved_globals():
+            found: dict[str, Any] = {}
+            with self._careful("pictures"):
+                found.update(trainer.algorithm.pictures(final=trainer.ending))
+            if trainer.ending and (found or self.asked or trainer.seconds >= _SHORT):
+                with self._careful(_CURVES):
+                    found |= self._curves()
+            for name, item in found.items():
+                with self._careful(name):
+                    trainer.logger.media(trainer.count, name, item)
+            if trainer.ending:
+                self._films()
+
+    def _curves(self) -> dict[str, Any]:
+        """Return the learning curves, if there are any."""
+        from rllab.parts import drawing, plots
+
+        info, algorithm = self.folder.info, self.trainer.algorithm
+        text = self.folder.metrics_file.read_text(encoding="utf-8")
+        drawn = plots.curves(
+            [json.loads(line) for line in text.splitlines()],
+            unit=algorithm.unit,
+            objective=algorithm.objective(algorithm.task).metric,
+            epoch=algorithm.epoch,
+            title=f"{info['method']} on {info['task']}, seed {info['seed']}",
+        )
+        return {} if drawn is None else {_CURVES: drawing.render(drawn)}
+
+    def _films(self) -> None:
+        """Make an animated GIF of each picture that was drawn several times, by this process or before."""
+        frames: dict[str, list[Path]] = {}
+        for name, _, path in self.folder.media_files():
+            if path.suffix == ".png" and name != _CURVES:
+                frames.setdefault(name, []).append(path)
+        for name, paths in frames.items():
+            if len(paths) > 1:
+                from rllab.parts import drawing
+
+                with self._careful(f"{name}.gif"):
+                    self.folder.write(self.folder.media / f"{name}.gif", drawing.film(paths))
+
+    @contextmanager
+    def _careful(self, name: str) -> Iterator[None]:
+        """Turn an error in the block into a warning, of which each name gets one; a request to stop goes on."""
+        try:
+            yield
+        except StopRequested:
+            raise
+        except Exception as error:  # noqa: BLE001 - no picture is worth the end of a run
+            if name not in self._warned:
+                self._warned.add(name)
+                _log.warning("%s cannot be drawn: %s: %s", name, type(error).__name__, one_line(str(error)))
 
 
 class Checkpoint(Callback):

@@ -22,7 +22,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note
     if state is not None:
         skeleton, files["state"] = _take_apart(state)
         files |= _split_large(files["state"])
-    _check_room(path.parent, files)
+    _check_room(path.parent, [models, *files.values()])
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,7 +89,7 @@ def save(path: Path, *, weights: Mapping[str, Tensor], state: State | None, note
         for name, tensors in files.items():
             save_file(_separate(tensors), temporary / f"{name}.safetensors")
         for name, tensor in models.items():
-            (temporary / name).write_bytes(tensor.numpy().tobytes())
+            (temporary / name).write_bytes(tensor.cpu().numpy().tobytes())
         if state is not None:
             (temporary / "state.json").write_text(json.dumps(skeleton), encoding="utf-8")
         _seal(temporary, note)
@@ -135,8 +135,8 @@ def _split_large(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return large
 
 
-def _check_room(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> None:
-    needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values()) + (1 << 20)
+def _check_room(folder: Path, files: Iterable[Mapping[str, Tensor]]) -> None:
+    needed = sum(tensor.nbytes for tensors in files for tensor in tensors.values()) + (1 << 20)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -55,8 +55,8 @@ class Part:
 
     def chunks(self, size: int) -> Iterator[Part]:
         """Go through the part in order, in pieces of at most `size` items."""
-        for inputs, targets in zip(self.inputs.split(size), self.targets.split(size), strict=True):
-            yield Part(inputs, targets)
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Data:
         target: what is predicted, with its unit.
         notes: what else there is to say, such as the base rate.
         finish: what is left to do once the parts are known, such as choosing words by the training part.
+        encode: for data of texts, how a text becomes one input; raises UsageError for a text that cannot.
     """
 
     train: Part
@@ -82,6 +83,7 @@ class Data:
     target: str = "target"
     notes: dict[str, str] = field(default_factory=dict)
     finish: Callable[[Data], Data] | None = None
+    encode: Callable[[str], Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -150,6 +152,8 @@ class Source(ABC):
 
     Config: ClassVar[type[DatasetConfig]] = DatasetConfig
     """Its options."""
+    takes_path: ClassVar[bool] = False
+    """Whether what the user writes is the path of data of their own."""
 
     @classmethod
     @abstractmethod
@@ -272,7 +276,7 @@ def plugin_name(target: str) -> str:
     path = Path(target).expanduser()
     if path.suffix and (path.is_file() or "/" in target or path.suffix == ".csv"):
         return path.suffix.removeprefix(".").lower()
-    return "folder" if target not in plugins.names(PLUGIN_GROUP) and path.is_dir() else target
+    return "folder" if target and target not in plugins.names(PLUGIN_GROUP) and path.is_dir() else target
 
 
 def source(name: str) -> type[Source]:
@@ -294,7 +298,7 @@ def _check(target: str, data: Data) -> None:
         for name, values in (("inputs", part.inputs), ("targets", part.targets)):
             if values.is_floating_point() and not bool(torch.isfinite(values).all()):
                 raise UsageError(f"{target} has {name} that are NaN or infinite")
-    if data.classes and len(present := data.train.targets.unique()) < 2:
+    if data.classes and len(present := data.train.targets.bincount().nonzero()) < 2:
         raise UsageError(f"{target} has items of one class only to learn from: {data.classes[int(present[0])]!r}")
 
 
@@ -318,16 +322,19 @@ def _shares(data: Data, config: DatasetConfig, seed: int) -> Data:
         rest, test = _split_off(data.train, config.test_share or 0.2, seed, "--test-share")
         data = replace(data, train=rest, test=test)
     if config.validation_share is not None:
-        whole = data.train
-        if data.validation is not None:
-            whole = Part(
-                torch.cat([whole.inputs, data.validation.inputs]), torch.cat([whole.targets, data.validation.targets])
-            )
-        data = replace(data, train=whole, validation=None)
+        data = replace(data, train=_with_validation(data), validation=None)
     if config.validation_share:
         rest, validation = _split_off(data.train, config.validation_share, seed, "--validation-share")
         data = replace(data, train=rest, validation=validation)
     return data
+
+
+def _with_validation(data: Data) -> Part:
+    """Return the training part, and after it the validation part that comes with the dataset."""
+    if data.validation is None:
+        return data.train
+    both = (data.train, data.validation)
+    return Part(torch.cat([part.inputs for part in both]), torch.cat([part.targets for part in both]))
 
 
 def _split_off(part: Part, share: float, seed: int, option: str) -> tuple[Part, Part]:
@@ -341,16 +348,46 @@ def _split_off(part: Part, share: float, seed: int, option: str) -> tuple[Part, 
 
 def _fold(data: Data, config: DatasetConfig, seed: int) -> Data:
     """Return the data with one of the folds as the test part; a test part of its own is left out."""
-    if config.folds > len(data.train):
-        raise UsageError(f"--folds {config.folds} of {len(data.train)} items")
-    order = np.random.RandomState(seed % 2**32).permutation(len(data.train))
+    items = _with_validation(data)
+    if config.folds > len(items):
+        raise UsageError(f"--folds {config.folds} of {len(items)} items leaves some folds empty")
+    order = np.random.RandomState(seed % 2**32).permutation(len(items))
     folds = np.array_split(order, config.folds)
     rest = np.concatenate([rows for number, rows in enumerate(folds) if number != config.fold])
-    train = data.train[torch.from_numpy(rest)]
-    validation = None
+    train, test, validation = items[torch.from_numpy(rest)], items[torch.from_numpy(folds[config.fold])], None
     if config.validation_share:
         train, validation = _split_off(train, config.validation_share, seed, "--validation-share")
-    return replace(data, train=train, validation=validation, test=data.train[torch.from_numpy(folds[config.fold])])
+    return replace(data, train=train, validation=validation, test=test)
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+def unlike(trained: Data, other: Data) -> str | None:
+    """Return why what learned from one dataset cannot predict the items of another, or None if it can."""
+    if other.shape != trained.shape:
+        return f"its inputs are {describe_shape(other.shape)}, and the model takes {describe_shape(trained.shape)}"
+    if other.train.inputs.dtype != trained.train.inputs.dtype:
+        kinds = {True: "bytes from 0 to 255", False: "numbers"}
+        here, there = (kinds[data.train.inputs.dtype is torch.uint8] for data in (trained, other))
+        return f"its inputs are {there}, and the model takes {here}"
+    if other.features != trained.features and other.features and trained.features:
+        return _unlike_names("features", trained.features, other.features)
+    if other.classes != trained.classes:
+        return _unlike_names("classes", trained.classes, other.classes)
+    return None
+
+
+def _unlike_names(what: str, trained: Sequence[str], other: Sequence[str]) -> str:
+    """Return that the names are not the same; of many, those that are on one side only, or if none is, the first."""
+
+    def listed(names: Sequence[str], others: Sequence[str]) -> str:
+        if len(names) <= 12:
+            return ", ".join(names) or "none (the target is a number)"
+        odd = [name for name in names if name not in others] or list(names)
+        return f"{', '.join(odd[:5])} and {len(names) - len(odd[:5])} more"
+
+    return f"its {what} are {listed(other, trained)}, and the model knows {listed(trained, other)}"
 
 
 # --- scaling --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 from rllab import checkpoint, device, runfolder, stopping
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm
-from rllab.callbacks import Callback, Checkpoint
+from rllab.callbacks import Callback, Checkpoint, Pictures
 from rllab.config import flag, plain, write_toml
 from rllab.errors import CheckpointError, RllabError, RunFailed, UsageError
 from rllab.logger import Logger
@@ -139,6 +139,8 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple
 def _extended(planned: Plan, extend: int) -> Plan:
     """Return the plan with a larger budget."""
     name = _budget(planned)
+    if name not in type(planned.config).model_fields:
+        raise UsageError(f"--extend {extend}: {planned.method.name} is fitted once, and has no budget to be extended")
     if extend <= getattr(planned.config, name):
         raise UsageError(f"--extend {extend}: the run has {flag(name)} {getattr(planned.config, name)} already")
     config = type(planned.config).parse({**planned.config.model_dump(), name: extend})
@@ -234,8 +236,9 @@ def _train(planned: Plan, folder: RunFolder, found: Found | None, watch: Watch |
         try:
             folder.update(status="running", reason=None, ended=None, **started, **runfolder.process())
             algorithm = _ready(planned, folder, as_it_began=found is not None)
-            callbacks = [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), saver]
             options = planned.options
+            pictures = Pictures(options.pictures_every, folder, asked="pictures_every" in planned.sources)
+            callbacks = [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), pictures, saver]
             max_time = options.max_time.seconds if options.max_time else None
             trainer = Trainer(algorithm, logger, callbacks, stop_after=options.stop_after, max_time=max_time)
             trainer.state_dict()  # neither may a callback have an attribute that cannot be kept

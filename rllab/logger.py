@@ -6,6 +6,7 @@ averages to every writer. What was recorded and not yet written is part of a che
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -274,6 +275,38 @@ class JsonLinesWriter(Writer):
         self._length = state.get("length", 0)
 
 
+class MediaWriter(Writer):
+    """Writes pictures and texts into the run folder: media/<name>-<step>.png and .txt."""
+
+    def __init__(self) -> None:
+        self._folder: RunFolder | None = None
+
+    def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
+        self._folder = folder
+        for _, step, path in list(folder.media_files()):
+            if step > (-1 if resumed_at is None else resumed_at):  # it will be drawn again
+                path.unlink()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Do nothing: these are no pictures."""
+
+    def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
+        assert self._folder is not None
+        suffix, content = (".txt", item) if isinstance(item, str) else (".png", _png(item))
+        self._folder.write(self._folder.media_file(name, step, suffix), content)
+
+
+def _png(item: object) -> bytes:
+    """Return a picture (a PIL image, or an array (height, width, 3) of uint8) as a PNG file."""
+    import numpy as np
+    from PIL import Image
+
+    image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
 class TensorBoardWriter(Writer):
     """Writes TensorBoard's event files: scalars, pictures, texts, and hyperparameters for the HPARAMS tab."""
 
@@ -307,7 +340,8 @@ class TensorBoardWriter(Writer):
         else:
             import numpy as np
 
-            self._writer.add_image(name, np.asarray(item), step, dataformats="HWC")
+            array = np.asarray(item)
+            self._writer.add_image(name, array, step, dataformats="HW" if array.ndim == 2 else "HWC")
 
     def flush(self) -> None:  # noqa: D102
         assert self._writer is not None

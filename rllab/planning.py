@@ -18,7 +18,7 @@ from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, EarlyStopping, Evaluate, StopWhen, WriteLine
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables
 from rllab.errors import PluginError, UsageError, did_you_mean, one_line
-from rllab.logger import JsonLinesWriter, Logger, Writer
+from rllab.logger import JsonLinesWriter, Logger, MediaWriter, Writer
 from rllab.plugins import Plugin
 from rllab.runfolder import RunFolder
 from rllab.runoptions import HOW, KEPT, PLACES, RunOptions
@@ -214,7 +214,7 @@ def check_how(planned: Plan) -> None:
     make_callbacks(planned)
     device.select(options.device, algorithm.work(planned.config, planned.task))
     if algorithm.epoch is Algorithm.epoch:
-        for name in ("log_every", "eval_every", "checkpoint_every"):
+        for name in ("log_every", "eval_every", "checkpoint_every", "pictures_every"):
             if getattr(options, name).unit == "epoch":
                 raise UsageError(
                     f"{flag(name)} {getattr(options, name)}: {planned.method.name} has no epochs",
@@ -251,10 +251,10 @@ def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
 
 
 def make_logger(planned: Plan) -> Logger:
-    """Return the logger of a plan, its writers not yet opened; metrics.jsonl is always among them."""
-    writers: dict[str, Writer] = {"jsonl": JsonLinesWriter()}
+    """Return the logger of a plan, its writers not yet opened; metrics.jsonl and media/ are always among them."""
+    writers: dict[str, Writer] = {"jsonl": JsonLinesWriter(), "media": MediaWriter()}
     for name in planned.options.logger:
-        if name not in {"jsonl", "none"}:
+        if name not in {"jsonl", "media", "none"}:
             writers[name] = _plugin("rllab.loggers", name, Writer)
     return Logger(writers, planned.algorithm_class.reductions)
 

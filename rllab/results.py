@@ -21,11 +21,15 @@ import torch
 
 from rllab import checkpoint, experiment, planning, runfolder
 from rllab.agent import Agent
-from rllab.algorithm import Algorithm
+from rllab.algorithm import Algorithm, Metrics
 from rllab.conditions import check_required
-from rllab.errors import CheckpointError
+from rllab.config import flag
+from rllab.data import DatasetTask, unlike
+from rllab.errors import CheckpointError, UsageError, did_you_mean
+from rllab.folds import open_option
 from rllab.runfolder import RunFolder
 from rllab.seeding import Streams, preserved_globals
+from rllab.supervised import SupervisedModel
 
 _log = logging.getLogger("rllab")
 
@@ -114,7 +118,9 @@ class Run:
         self,
         which: str | int = "last",
         *,
-        episodes: int = 100,
+        on: str | None = None,
+        task_options: Mapping[str, Any] | None = None,
+        episodes: int | None = None,
         seed: int = 0,
         deterministic: bool = True,
         device: str = "auto",
@@ -123,18 +129,49 @@ class Run:
 
         Args:
             which: "last", "best", or the step of a checkpoint.
-            episodes: how many (agents only).
+            on: another dataset, whose test part is predicted (models of data only).
+            task_options: options of that dataset, such as {"samples": 500}.
+            episodes: how many, 100 if not given (agents only).
             seed: of these episodes.
             deterministic: take the best action rather than a sample (agents only).
             device: where to compute.
+
+        Raises:
+            CheckpointError: if there is no such checkpoint, or it is damaged.
+            UsageError: if the other dataset does not fit the model.
         """
+        if task_options and on is None:
+            raise UsageError("options of a dataset need another dataset to measure on", "Name it by --on.")
         algorithm = self.load(which, device=device)
         if isinstance(algorithm, Agent):
+            if on is not None:
+                raise UsageError(f"{self.path} is the run of an agent, which is not measured on data")
             seeds = Streams(seed).sequence("evaluation anew")
-            metrics = algorithm.evaluate(episodes, deterministic=deterministic, seeds=seeds)
+            metrics = algorithm.evaluate(episodes or 100, deterministic=deterministic, seeds=seeds)
+        elif episodes is not None:
+            raise UsageError(f"--episodes {episodes}: {self.info['method']} is no agent; its test part is measured")
+        elif on is not None:
+            metrics = self._evaluate_on(algorithm, on, task_options or {})
         else:
             metrics = algorithm.evaluate()
         return {"step": float(algorithm.count), **{name: float(value) for name, value in metrics.items()}}
+
+    def _evaluate_on(self, algorithm: Algorithm, on: str, options: Mapping[str, Any]) -> Metrics:
+        """Return the metrics on the test part of another dataset."""
+        if not isinstance(algorithm, SupervisedModel):
+            raise UsageError(f"{self.info['method']} predicts no targets of a dataset, and cannot be measured on {on}")
+        known = DatasetTask.config_class(on).model_fields
+        for name in options:
+            if name not in known:
+                raise UsageError(f"{on} has no option {flag(name)}.", did_you_mean(name, known))
+            if name == "scale":
+                raise UsageError(f"--scale is the model's own, and does not change with {on}")
+        config = DatasetTask.config_class(on).parse(options)
+        with preserved_globals():
+            task = DatasetTask.open(on, config, seed=int(self.info["seed"]))
+        if (reason := unlike(algorithm.task.data, task.data)) is not None:
+            raise UsageError(f"{self.path} cannot be measured on {on}: {reason}")
+        return algorithm.evaluate(task.data.parts["test"])
 
     def _checkpoint(self, which: str | int) -> tuple[Path, dict[str, Any]]:
         """Return a checkpoint and its manifest; for "last", the newest one that verifies."""
@@ -173,6 +210,11 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
         RllabError: if an option is wrong, training fails, or a condition of `require` does not hold.
     """
     planned = planning.plan(method, target, options)
+    if (name := open_option(planned)) is not None:
+        folds = planned.task.config.folds
+        raise UsageError(
+            f"{folds} folds are {folds} runs", f"Choose one, for example by {name}=0, and call it for each."
+        )
     with preserved_globals(), _preserved_threads():
         folder, status = experiment.start(planned, _watch(progress))
     if status.state == "finished":

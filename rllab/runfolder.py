@@ -6,7 +6,7 @@ runs/<task>/<method>/<name>/
   metrics.jsonl         one object a line
   events.out.tfevents.* the same for TensorBoard, and the pictures and texts that were logged
   checkpoints/          full ones by step, and the weights of the best
-  media/                a place for what plugins write; rllab itself puts nothing there
+  media/                pictures and texts, each by name and step; films of what was drawn several times
 """
 
 from __future__ import annotations
@@ -87,6 +87,16 @@ class RunFolder:
         """Return the folder of pictures, text and video."""
         return self.path / "media"
 
+    def media_file(self, name: str, step: int, suffix: str) -> Path:
+        """Return the path of something to look at: media/regions-000001200.png."""
+        return self.media / f"{_slug(name)}-{step:09d}{suffix}"
+
+    def media_files(self) -> Iterator[tuple[str, int, Path]]:
+        """Yield name, step and path of what is in media/ by step, in order."""
+        for path in sorted(self.media.glob("*")):
+            if match := re.fullmatch(r"(\w.*)-(\d{9,})", path.stem):
+                yield match[1], int(match[2]), path
+
     # --- making one
 
     @classmethod
@@ -133,7 +143,7 @@ class RunFolder:
         self.info |= values
         self.write(self.info_file, json.dumps(self.info, indent=1) + "\n")
 
-    def write(self, file: Path, text: str) -> None:
+    def write(self, file: Path, content: str | bytes) -> None:
         """Write a file of the folder atomically.
 
         Raises:
@@ -142,7 +152,8 @@ class RunFolder:
         with _writing(self.path):
             temporary = file.with_name(f".{file.name}.tmp")
             try:
-                temporary.write_text(text, encoding="utf-8")
+                file.parent.mkdir(exist_ok=True)
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
                 temporary.replace(file)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -201,6 +212,11 @@ class RunFolder:
             return "another process"
         since = info.get("resumed") or info.get("started")
         return f"process {info.get('pid', '?')} on {info.get('host', '?')}, since {since}"
+
+
+def _slug(name: str) -> str:
+    """Return a name as a file may have it."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
 def now() -> str:

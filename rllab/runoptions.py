@@ -78,6 +78,10 @@ class RunOptions(Config):
     checkpoint_every: Interval = Interval.parse("10%")
     """How often everything is saved; 0: only at the end. By default less often if it would take 5 % of the time."""
 
+    pictures_every: Interval = Interval.parse("100%")
+    """How often pictures are drawn into media/: 100% at the end, 5% or 1epoch also on the way, as films; 0: never.
+    Unless this is given, a run of seconds that has nothing to show but curves is spared them."""
+
     keep: PositiveInt = 2
     """How many full checkpoints stay, besides the best weights."""
 
@@ -101,7 +105,7 @@ class RunOptions(Config):
 
 
 HOW = frozenset(
-    {"log_every", "eval_every", "eval_episodes", "checkpoint_every", "keep", "stop_after", "max_time"}
+    {"log_every", "eval_every", "eval_episodes", "checkpoint_every", "pictures_every", "keep", "stop_after", "max_time"}
     | {"patience", "stop_when", "require", "callback", "logger", "device", "deterministic"}
 )
 """Options about how a run is run: they may change when it is resumed."""
@@ -111,6 +115,7 @@ KEPT = (
     "eval_every",
     "eval_episodes",
     "checkpoint_every",
+    "pictures_every",
     "keep",
     "patience",
     "stop_when",

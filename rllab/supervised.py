@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,11 +28,12 @@ class SupervisedModel(Algorithm):
         classes: names of the classes; none for regression.
         scaler: scales inputs as --scale says; its numbers are saved with the weights.
         train: the training part, on the device, from `setup` on.
+        tested: at which count the test part was last measured, and what was predicted, which pictures show again.
     """
 
     Task = DatasetTask
     unit = "examples"
-    transient: ClassVar[frozenset[str]] = frozenset({"shape", "classes", "train"})
+    transient: ClassVar[frozenset[str]] = frozenset({"shape", "classes", "train", "tested"})
 
     predicts: ClassVar[frozenset[Literal["classes", "numbers"]]] = frozenset({"classes", "numbers"})
     """What it can predict."""
@@ -46,6 +48,7 @@ class SupervisedModel(Algorithm):
         self.shape = task.shape
         self.classes = task.classes
         self.scaler = Scaler(task.data.train.inputs, task.config.scale).to(device)
+        self.tested: tuple[int, Tensor] | None = None
 
     @classmethod
     def refusal(cls, config: Any, task: DatasetTask) -> str | None:
@@ -111,6 +114,8 @@ class SupervisedModel(Algorithm):
     def measure(self, part: Part, name: str) -> Metrics:
         """Return the metrics of a part, their names beginning with `name`; a baseline is among them."""
         outputs = self.outputs(part)
+        if part is self.task.data.test:
+            self.tested = self.count, outputs
         train, targets = self.task.data.train.targets, part.targets
         if self.classes:
             matrix = metrics.confusion(outputs.argmax(1), targets, len(self.classes))
@@ -130,6 +135,26 @@ class SupervisedModel(Algorithm):
                 stopping.check()
                 found.append(self.predict(chunk.inputs.to(self.device)).cpu())
         return torch.cat(found)
+
+    # --- looking at it
+
+    def feature_maps(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return what each hidden layer makes of inputs (n, *shape), by its name: (n, *shape of the layer)."""
+        return {}
+
+    def filters(self) -> Tensor | None:
+        """Return what the first layer weighs inputs by, (units, *shape), or kernels; None if there is no such thing."""
+        return None
+
+    def pictures(self, *, final: bool = True) -> Mapping[str, Any]:
+        """Return pictures of what was learned, and at the end of how it does on the test part.
+
+        Args:
+            final: whether the run ends here; before that, the validation part stands in for the test part.
+        """
+        from rllab import pictures
+
+        return pictures.of_predictor(self, final=final)
 
 
 def takes_vectors(task: DatasetTask) -> int:

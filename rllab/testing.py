@@ -29,13 +29,14 @@ from torch import Tensor
 from rllab import checkpoint, experiment, planning
 from rllab import state as states
 from rllab.agent import Agent
-from rllab.algorithm import Algorithm, Metrics
+from rllab.algorithm import Algorithm, Converged, Metrics
 from rllab.config import Config, plain, read_toml, write_toml
 from rllab.errors import UsageError
 from rllab.planning import Method, Plan
 from rllab.plugins import Plugin
 from rllab.seeding import global_state, set_global_state
 from rllab.state import State
+from rllab.supervised import SupervisedModel
 
 _NAMESPACES = ("train/", "validation/", "eval/", "time/")
 
@@ -46,7 +47,7 @@ def check_algorithm(algorithm: str | type[Algorithm], target: str, *, steps: int
     Args:
         algorithm: the name of an installed method, or its class.
         target: an environment or dataset it takes.
-        steps: calls of `step()` before and after the checkpoint.
+        steps: calls of `step()` before and after the checkpoint; with epochs, choose them so that it is within one.
         **options: hyperparameters and task options by name, such as `learning_starts=20`.
 
     Raises:
@@ -62,6 +63,7 @@ def check_algorithm(algorithm: str | type[Algorithm], target: str, *, steps: int
         check_evaluate(planned, steps)
         check_same_seed(planned, steps)
         check_resume(planned, steps)
+        check_resume(planned, steps + 1)  # of two steps in a row one is within an epoch, if any is
         check_weights(planned, steps)
         if torch.cuda.is_available():
             check_resume(planned, steps, device="cuda")
@@ -108,7 +110,11 @@ def check_steps(planned: Plan, steps: int) -> None:
             if algorithm.count >= algorithm.budget:
                 break
             before = algorithm.count
-            metrics = algorithm.step()
+            try:
+                metrics = algorithm.step()
+            except Converged:
+                assert algorithm.count == before, "step() raised Converged and advanced count: raise it first of all"
+                break
             assert algorithm.count > before, f"step() did not advance count beyond {before}: it would never end"
             _check_metrics(metrics, "step()")
     finally:
@@ -197,6 +203,8 @@ def check_weights(planned: Plan, steps: int) -> None:
     assert not difference, f"a model loaded from its weights alone evaluates differently: {difference}"
     if isinstance(loaded, Agent):
         _check_act(loaded)
+    if isinstance(loaded, SupervisedModel):
+        _check_predict(loaded)
 
 
 def check_resume_in_new_process(
@@ -296,7 +304,10 @@ def _history(algorithm: Algorithm, steps: int) -> list[dict[str, float]]:
     for _ in range(steps):
         if algorithm.count >= algorithm.budget:
             break
-        history.append({"count": float(algorithm.count), **_floats(algorithm.step())})
+        try:
+            history.append({"count": float(algorithm.count), **_floats(algorithm.step())})
+        except Converged:
+            break
     return history
 
 
@@ -349,3 +360,20 @@ def _check_act(agent: Agent) -> None:
                 assert agent.action_space.contains(action), f"act() returned {action!r}, not in {agent.action_space}"
     finally:
         envs.close()
+
+
+def _check_predict(model: SupervisedModel) -> None:
+    """Predictions have the right shape, are the same whoever is predicted beside, and probabilities sum to 1."""
+    inputs = model.task.data.parts["test"].inputs[:7].to(model.device)
+    with model.undisturbed():
+        outputs = model.predict(inputs)
+        alone = torch.cat([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
+    expected = (len(inputs), len(model.classes)) if model.classes else (len(inputs),)
+    assert outputs.shape == expected, f"predict() returned the shape {tuple(outputs.shape)}, not {expected}"
+    assert torch.allclose(outputs, alone, rtol=1e-3, atol=1e-5), (
+        "predict() says something else of an item if it is alone: each has to be predicted for itself"
+    )
+    if model.classes and model.probabilistic:
+        ones = torch.ones(len(inputs), dtype=outputs.dtype, device=outputs.device)
+        assert bool((outputs >= 0).all()), "predict() returned probabilities below 0"
+        assert torch.allclose(outputs.sum(1), ones, atol=1e-4), "predict() returned probabilities that sum not to 1"

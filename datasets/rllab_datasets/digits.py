@@ -28,6 +28,6 @@ class Digits(Source):
         """Return the images; their 17 shades become 0 to 255."""
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
+        digits: Any = load_digits()
         images = np.round(digits.images[:, None] * (255 / 16)).astype(np.uint8)
         return Data(classification(images, digits.target), classes=tuple("0123456789"), target="digit")

@@ -26,8 +26,10 @@ COMMANDS = {
     "run": ("rllab.cli.run:run_command", "Train a method on a target: rllab run dqn CartPole-v1."),
     "resume": ("rllab.cli.runs:resume_command", "Go on with a run that was stopped."),
     "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
+    "predict": ("rllab.cli.predict:predict_command", "Ask a trained model about pictures, rows, numbers or texts."),
     "list": ("rllab.cli.listing:list_command", "List methods, environments, datasets and other plugins."),
     "info": ("rllab.cli.info:info_command", "Show a method's hyperparameters and presets, or a run."),
+    "data": ("rllab.cli.data:data_command", "List, show and fetch datasets."),
     "plugins": (
         "rllab.cli.listing:plugins_command",
         "List plugins and where they come from; --check imports them.",

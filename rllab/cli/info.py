@@ -1,15 +1,20 @@
-"""`rllab info NAME`: a method's hyperparameters and presets, or what a run was."""
+"""`rllab info NAME`: a method's hyperparameters and presets, a dataset's options, or what a run was."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rllab.errors import RunNotFound
+from rllab import plugins
+from rllab.errors import RllabError, RunNotFound, UnknownName
+
+if TYPE_CHECKING:
+    from rllab.config import Config
+    from rllab.runfolder import RunFolder
 
 
 @click.command("info")
@@ -18,7 +23,7 @@ from rllab.errors import RunNotFound
 @click.option("--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
-    """Show the hyperparameters and presets of the method NAME, or what the run NAME was."""
+    """Show the hyperparameters and presets of the method NAME, the options of a dataset, or what a run was."""
     from rllab.runfolder import RunFolder, find
 
     try:
@@ -26,13 +31,22 @@ def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
     except RunNotFound:
         if name == "last" or Path(name).exists() or os.sep in name:  # what was meant is a run
             raise
-        _method(name, as_json=as_json)
+        datasets, methods = plugins.names("rllab.datasets"), plugins.names(plugins.METHOD_GROUPS)
+        known = name.partition("@")[0]
+        if known in methods:
+            _method(name, as_json=as_json)
+        elif known in datasets:
+            _dataset(name, as_json=as_json)
+        else:
+            what = "`rllab list` lists methods and datasets; --runs-dir says where runs are."
+            raise UnknownName("method, dataset or run", name, [*methods, *datasets], what) from None
         return
     folder.check()
     if as_json:
         click.echo(json.dumps({**folder.info, "status": folder.status}))
     else:
         _run(folder)
+        _network(folder)
 
 
 def _method(name: str, *, as_json: bool) -> None:
@@ -47,16 +61,36 @@ def _method(name: str, *, as_json: bool) -> None:
         return
     click.echo(f"{method.name}, from {method.plugin.distribution} {method.plugin.version}")
     click.echo((method.algorithm.__doc__ or "").strip().split("\n")[0])
-    click.echo("\nHyperparameters:")
-    for field_name, field in config.model_fields.items():
-        default = to_text(field.get_default(call_default_factory=True))
-        click.echo(f"  {flag(field_name):26s} {default:12s} {field.description or ''}")
+    _options("Hyperparameters", config)
     for preset, values in presets.items():
         click.echo(f"\nPreset {preset}:")
         click.echo("  " + "  ".join(f"{flag(n)} {to_text(v)}" for n, v in values.items()))
 
 
-def _run(folder: Any) -> None:
+def _dataset(name: str, *, as_json: bool) -> None:
+    from rllab.data import source
+
+    plugin, found = plugins.get("rllab.datasets", name, "dataset"), source(name)
+    if as_json:
+        schema = found.Config.model_json_schema()
+        click.echo(json.dumps({"dataset": plugin.name, **schema}))
+        return
+    click.echo(f"{plugin.name}, from {plugin.origin}")
+    click.echo((found.__doc__ or "").strip().split("\n")[0])
+    _options("Options", found.Config)
+
+
+def _options(title: str, config: type[Config]) -> None:
+    """Print a row for each option: its default and its help."""
+    from rllab.config import flag, to_text
+
+    click.echo(f"\n{title}:")
+    for name, field in config.model_fields.items():
+        default = to_text(field.get_default(call_default_factory=True))
+        click.echo(f"  {flag(name):26s} {default:12s} {field.description or ''}")
+
+
+def _run(folder: RunFolder) -> None:
     from rllab.config import to_text
 
     info = folder.info
@@ -74,3 +108,29 @@ def _run(folder: Any) -> None:
     for name, source in info["sources"].items():
         if name in values:
             click.echo(f"    {name:22s} {to_text(values[name]):16s} {source}")
+
+
+def _network(folder: RunFolder) -> None:
+    """Print the layers of a run's model, if it has any to show."""
+    from rllab import experiment, planning
+
+    try:
+        method = planning.load_method(f"{folder.info['method']}@{folder.info['plugin']['distribution']}")
+        if not hasattr(method.algorithm, "layers"):
+            return
+        model: Any = experiment.build(planning.reopen(folder, {"device": "cpu"}))[0]
+    except RllabError as error:  # such as data that are not on this machine
+        click.echo(f"  layers      cannot be shown: {error.message}")
+        return
+    rows = [("layer", "output", "parameters", "sees")]
+    total = 0
+    for name, shape, parameters, receptive_field in model.layers():
+        sees = f"{receptive_field} x {receptive_field}" if receptive_field else ""
+        rows.append((name, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "", sees))
+        total += parameters
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    click.echo("  layers")
+    for name, shape, number, sees in rows:
+        text = f"    {name:{widths[0]}}  {shape:>{widths[1]}}  {number:>{widths[2]}}  {sees:>{widths[3]}}"
+        click.echo(text.rstrip())
+    click.echo(f"  parameters  {total:,} in all")

@@ -8,10 +8,14 @@ from typing import Any
 import click
 
 from rllab import experiment
+from rllab.cli.data import offer
+from rllab.cli.folds import run_folds
 from rllab.cli.progress import Display
 from rllab.conditions import Condition, check_required
 from rllab.config import plain, write_toml
+from rllab.data import DataMissing
 from rllab.errors import EXIT_DONE, EXIT_STOPPED
+from rllab.folds import open_option
 from rllab.options import SectionedCommand, SectionedOption, given, options_of
 from rllab.planning import Method, Plan, plan_method
 from rllab.runfolder import RunFolder
@@ -72,11 +76,18 @@ class MethodCommand(SectionedCommand):
         values = given(click.get_current_context())
         switches = {name: values.pop(name, False) for name in _OUTPUT}
         values.pop("target", None)
-        planned = plan_method(self.method, target, values, source="command line")
+        try:
+            planned = plan_method(self.method, target, values, source="command line")
+        except DataMissing:
+            if not offer(target, quiet=switches["quiet"]):
+                raise
+            planned = plan_method(self.method, target, values, source="command line")
         if switches["dry_run"]:
             print_plan(planned, as_json=switches["json"])
             return EXIT_DONE
         display = Display(quiet=switches["quiet"], live=not switches["no_progress"])
+        if (fold := open_option(planned)) is not None:
+            return run_folds(planned, fold, values, display, quiet=switches["quiet"], as_json=switches["json"])
         folder, status = experiment.start(planned, display.watch)
         return conclude(folder, status, planned.options.require, display, as_json=switches["json"])
 

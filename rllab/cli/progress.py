@@ -23,6 +23,11 @@ from rllab.trainer import Status, Trainer
 
 _EVERY_ON_TERMINAL = Interval.parse("0.25s")
 _EVERY_ELSEWHERE = Interval.parse("5s")
+_BASELINES = {
+    "eval/majority_accuracy": "always the most frequent class",
+    "eval/mean_rmse": "always the mean of the targets",
+}
+"""What a score is worth something beside."""
 
 
 def watch(planned: Plan, folder: RunFolder) -> Sequence[Callback]:
@@ -69,7 +74,14 @@ class Display:
             best = info.get("best") or {}
             kept = f", best {best['value']:.4g} at step {best['step']:,}" if best else ""
             console.print(f"{metric} {last:.4g} at the end{kept}")
+        predicts = False
+        for name, words in _BASELINES.items():
+            if (baseline := (info.get("metrics") or {}).get(name)) is not None:
+                predicts = True
+                console.print(f"The baseline, {words}: {baseline:.4g}")
         console.print(f"Run folder: {folder.path}", soft_wrap=True)
+        if any(folder.media_files()):
+            console.print(f"Pictures: {folder.media}", soft_wrap=True)
         path = shlex.quote(str(folder.path))
         again = f"rllab run {info['method']} {shlex.quote(info['task'])} --config {path}/config.toml"
         commands = [
@@ -77,6 +89,8 @@ class Display:
             (f"tensorboard --logdir {shlex.quote(str(folder.path.parent))}", "look at the curves"),
             (f"{again} --seed {info['seed'] + 1}", "the same with another seed"),
         ]
+        if predicts:
+            commands.insert(1, (f"rllab predict {path} INPUT", "ask it about something new"))
         if status.state == "stopped":
             commands[0] = (f"rllab resume {path}", "go on with it")
         for command, purpose in commands:

@@ -10,7 +10,9 @@ import click
 
 from rllab.errors import EXIT_DONE, ThresholdMissed
 
-_RUNS_DIR = click.option("--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are.")
+_RUNS_DIR = click.option(
+    "--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are."
+)
 _DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
@@ -75,7 +77,9 @@ def resume_command(
 
 @click.command("eval")
 @click.argument("run")
-@click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True, help="Episodes (agents only).")
+@click.option("--episodes", type=click.IntRange(min=1), show_default="100", help="Episodes (agents only).")
+@click.option("--on", metavar="DATASET", help="Measure on the test part of another dataset.")
+@click.option("--task-option", "task_options", multiple=True, metavar="KEY=VALUE", help="An option of that dataset.")
 @click.option("--checkpoint", "which", default="last", show_default=True, help="last, best, or a step.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of these episodes.")
 @click.option("--deterministic/--stochastic", default=True, show_default=True, help="Best actions, or samples.")
@@ -86,7 +90,9 @@ def resume_command(
 @_DEBUG
 def eval_command(
     run: str,
-    episodes: int,
+    episodes: int | None,
+    on: str | None,
+    task_options: tuple[str, ...],
     which: str,
     seed: int,
     deterministic: bool,
@@ -96,7 +102,9 @@ def eval_command(
     runs_dir: str,
     debug: bool,
 ) -> int:
-    """Measure RUN's trained model anew, on episodes that neither training nor its evaluations saw.
+    """Measure RUN's trained model anew: an agent on episodes that neither training nor its evaluations saw.
+
+    A model of data is measured on the test part, or with --on on that of another dataset.
 
     RUN is a folder, a path below the runs folder, or `last`.
     """
@@ -110,7 +118,13 @@ def eval_command(
     with stopping.on_signals():
         try:
             metrics = results.load(run, runs_dir=runs_dir).evaluate(
-                which, episodes=episodes, seed=seed, deterministic=deterministic, device=device
+                which,
+                on=on,
+                task_options=_pairs(task_options),
+                episodes=episodes,
+                seed=seed,
+                deterministic=deterministic,
+                device=device,
             )
         except stopping.StopRequested:
             raise KeyboardInterrupt from None
@@ -123,3 +137,12 @@ def eval_command(
         if not condition.holds(metrics):
             raise ThresholdMissed(f"--require {condition}: {condition.measured(metrics)}")
     return EXIT_DONE
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return KEY=VALUE texts as a dict, keys as options are called in Python."""
+    for text in texts:
+        if "=" not in text:
+            raise click.UsageError(f"--task-option {text}: write KEY=VALUE, such as --task-option samples=500")
+    pairs = (text.partition("=") for text in texts)
+    return {name.strip().removeprefix("--").replace("-", "_"): value for name, _, value in pairs}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rllab import checkpoint
@@ -254,6 +255,20 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     with pytest.raises(RunFailed, match=r"no room for a checkpoint: it takes 9 MB, and .* has 3 MB left"):
         saved(tmp_path / "step-000000002", state)
     assert [path.name for path in tmp_path.iterdir()] == [before.name]
+
+
+def test_a_model_of_another_library_is_a_file_of_its_own_and_counts_for_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"model.skops": torch.arange(256).repeat(20_000).to(torch.uint8), "scale": torch.ones(2)}
+    path = saved(tmp_path / "best", weights=model)
+    assert (path / "model.skops").read_bytes() == bytes(range(256)) * 20_000
+    assert list(load_file(path / "weights.safetensors")) == ["scale"]
+    loaded = checkpoint.load_weights(path)
+    assert all(torch.equal(loaded[name], model[name]) for name in model)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 3_000_000))
+    with pytest.raises(RunFailed, match=r"no room for a checkpoint: it takes 6 MB, and .* has 3 MB left"):
+        saved(tmp_path / "other", weights=model)
 
 
 # --- a kill at any moment -----------------------------------------------------------------------------------

@@ -59,6 +59,41 @@ def test_info_of_a_killed_run_says_so_as_json_too(rllab, tiny):
     assert rllab("info", "run", "--json").json["status"] == "killed"
 
 
+def test_info_of_a_dataset_shows_what_it_is_and_its_options(rllab):
+    done = rllab("info", "crescents-uniform")
+    assert done.code == 0
+    assert "Points from all over the square" in done.out
+    rows = {line.split()[0]: line.split()[1] for line in done.out.splitlines() if line.startswith("  --")}
+    assert rows["--samples"] == "20000"
+    assert rows["--split-seed"] == "none"
+    schema = rllab("info", "crescents-uniform", "--json").json
+    assert (schema["dataset"], schema["properties"]["samples"]["default"]) == ("crescents-uniform", 20000)
+
+
+def test_info_of_a_run_of_a_network_shows_its_layers_and_counts_its_parameters(rllab):
+    done = rllab(
+        *("run", "mlp", "gauss", "--preset", "none", "--hidden", "3", "--activation", "relu"),
+        *("--epochs", "1", "--run-dir", "run", "--quiet", "--logger", "none"),
+    )
+    assert done.code == 0
+    lines = rllab("info", "run").out.splitlines()
+    table = [line.split() for line in lines[lines.index("  layers") + 1 :]]
+    assert table[0] == ["layer", "output", "parameters", "sees"]
+    assert [row[2] for row in table[1:-1] if len(row) > 2] == ["9", "8"]  # 2 x 3 + 3, and 3 x 2 + 2
+    assert table[-1] == ["parameters", "17", "in", "all"]
+
+
+def test_info_of_a_run_says_why_its_layers_cannot_be_shown(rllab):
+    Path("points.csv").write_text("x,kind\n" + "1,a\n2,b\n" * 10)
+    assert (
+        rllab("run", "mlp", "points.csv", "--epochs", "1", "--run-dir", "run", "--quiet", "--logger", "none").code == 0
+    )
+    Path("points.csv").unlink()
+    done = rllab("info", "run")
+    assert done.code == 0
+    assert "  layers      cannot be shown: " in done.out
+
+
 def test_info_of_nothing_names_the_nearest(rllab):
     done = rllab("info", "dqm")
     assert (done.code, done.out) == (4, "")
@@ -145,11 +180,13 @@ def test_a_folder_that_is_not_empty_is_left_alone(rllab):
 def test_help_lists_the_commands_and_imports_none(rllab):
     done = rllab("--help")
     assert done.code == 0
-    for name in ("run", "resume", "eval", "list", "info", "plugins", "doctor", "new", "completion"):
+    for name in ("run", "resume", "eval", "predict", "list", "info", "plugins", "doctor", "new", "completion"):
         assert f"\n  {name} " in done.out
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "eval", "list", "info", "plugins", "doctor", "new", "completion"])
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "eval", "predict", "list", "info", "plugins", "doctor", "new", "completion"]
+)
 def test_every_command_has_a_help_on_stdout(rllab, command):
     done = rllab(command, "--help")
     assert (done.code, done.err) == (0, "")

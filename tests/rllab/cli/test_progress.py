@@ -1,6 +1,7 @@
 """The live panel, the lines elsewhere, and the summary."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from rllab.algorithm import Objective
-from rllab.cli.progress import Lines, Panels, _clock
+from rllab.cli.progress import Display, Lines, Panels, _clock
+from rllab.runfolder import RunFolder
+from rllab.trainer import Status
 
 METRICS = {
     "eval/return": 206.7,
@@ -84,3 +87,48 @@ def test_times_are_written_as_one_reads_them(seconds, text):
 
 def test_a_time_that_is_not_known_is_a_question_mark():
     assert _clock(float("inf")) == "?"
+
+
+# --- the summary --------------------------------------------------------------------------------------------
+
+
+def summary(tmp_path: Path, state: str = "finished", **info: Any) -> str:
+    """Return what is printed at the end of a run."""
+    known: dict[str, Any] = {
+        "method": "knn",
+        "task": "digits",
+        "seed": 0,
+        "unit": "examples",
+        "objective": {"metric": "eval/accuracy", "maximize": True},
+        "totals": {"steps": 1437, "seconds": 0.5},
+    }
+    folder = RunFolder(tmp_path, known | info)
+    display = Display(quiet=False, live=False)
+    display.console = Console(file=io.StringIO(), width=200)
+    with display.console.capture() as capture:
+        display.summary(folder, Status(state, "the budget is used up"))  # type: ignore[arg-type]
+    return capture.get()
+
+
+def test_the_summary_of_a_predictor_has_the_baseline_and_its_own_commands(tmp_path):
+    text = summary(tmp_path, metrics={"eval/accuracy": 0.97222, "eval/majority_accuracy": 0.08056})
+    assert "eval/accuracy 0.9722 at the end\nThe baseline, always the most frequent class: 0.08056\n" in text
+    commands = [line.split()[1] for line in text.splitlines() if line.startswith("  rllab")]
+    assert commands == ["eval", "predict", "run"]
+    numbers = {"objective": {"metric": "eval/rmse", "maximize": False}}
+    text = summary(tmp_path, **numbers, metrics={"eval/rmse": 1.5, "eval/mean_rmse": 2.0})
+    assert "eval/rmse 1.5 at the end\nThe baseline, always the mean of the targets: 2\n" in text
+
+
+def test_the_summary_of_an_agent_has_no_baseline_and_nothing_to_predict(tmp_path):
+    text = summary(tmp_path, metrics={"eval/accuracy": 0.5})
+    assert "baseline" not in text
+    assert "predict" not in text
+    assert "Pictures" not in text
+
+
+def test_the_summary_says_where_pictures_are(tmp_path):
+    (tmp_path / "media").mkdir()
+    assert "Pictures" not in summary(tmp_path)
+    (tmp_path / "media" / "curves-000001437.png").write_bytes(b"")
+    assert f"Pictures: {tmp_path / 'media'}\n" in summary(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rllab.parts.losses import LOSSES, huber, squared
+from rllab.parts.losses import LOSSES, cross_entropy, huber, squared
 
 THEIRS: dict[str, Any] = {"squared": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}
 
@@ -54,3 +54,25 @@ def test_the_errors_stay_as_they_were(name: Any) -> None:
     errors: Tensor = torch.tensor([-3.0, 0.5])
     LOSSES[name](errors)
     assert errors.tolist() == [-3.0, 0.5]
+
+
+# --- of classes ---------------------------------------------------------------------------------------------
+
+
+def test_the_cross_entropy_by_hand() -> None:
+    """Logits 0 and log 3 are probabilities 1/4 and 3/4; twice, for the one class and for the other."""
+    loss, gradient = cross_entropy(torch.tensor([[0.0, math.log(3)]] * 2), torch.tensor([0, 1]))
+    assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
+    assert gradient.flatten().tolist() == pytest.approx([-0.375, 0.375, 0.125, -0.125])
+
+
+@pytest.mark.parametrize("size", [1, 64])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_cross_entropy_is_torchs_and_its_gradient_autograds(size: int, scale: float) -> None:
+    torch.manual_seed(0)
+    logits, targets = (scale * torch.randn(size, 5)).requires_grad_(), torch.randint(5, (size,))
+    expected = nn.functional.cross_entropy(logits, targets)
+    (by_logits,) = torch.autograd.grad(expected, logits)
+    loss, gradient = cross_entropy(logits.detach(), targets)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, by_logits)

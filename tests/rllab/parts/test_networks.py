@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rllab.parts.networks import MLP, Observations, infer, mlp
+from rllab.parts.networks import MLP, Convolution, Observations, convolutions, infer, mlp
 from rllab.parts.optim import GradientSteps
 
 
@@ -26,6 +26,45 @@ def test_an_mlp_computes_what_its_layers_one_after_the_other_do(activation: Any)
 
 def test_an_mlp_without_hidden_layers_is_linear() -> None:
     assert [type(layer) for layer in mlp(3, (), 2)] == [nn.Linear]
+
+
+def test_dropout_follows_each_hidden_layer() -> None:
+    kinds = [type(layer) for layer in mlp(3, (5, 4), 2, "tanh", dropout=0.5)]
+    assert kinds == [nn.Linear, nn.Tanh, nn.Dropout, nn.Linear, nn.Tanh, nn.Dropout, nn.Linear]
+
+
+# --- convolutions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [(4, 3), (4, 3, 2), (4, 5, 1, 2), (4, 3, 1, 0, 2), (4, 4, 3, 1, 2), (4, 7, 2, 3, 3)])
+def test_a_convolution_knows_what_it_leaves_of_an_image(layer: tuple[int, ...]) -> None:
+    convolution = Convolution(*layer)
+    shape = nn.Sequential(*convolutions(1, [convolution]))(torch.zeros(2, 1, 28, 25)).shape
+    assert shape == (2, 4, convolution.shrink(28)[1], convolution.shrink(25)[1])
+
+
+def test_a_convolution_that_finds_nothing_left_leaves_less_than_a_pixel() -> None:
+    assert Convolution(4, 5).shrink(4) == (0, 0)
+    assert Convolution(4, 3, pooling=2).shrink(3) == (1, 0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "sigmoid", "softplus", "linear"])
+@pytest.mark.parametrize("average", [False, True])
+def test_pooling_gives_the_same_on_either_side_of_the_activation_or_stands_behind_it(
+    activation: Any, average: bool
+) -> None:
+    stack = nn.Sequential(*convolutions(1, [Convolution(3, 3, pooling=2)], activation, average=average))
+    inputs = torch.randn(2, 1, 8, 8)
+    function = {"elu": nn.ELU(), "softplus": nn.Softplus(), "linear": nn.Identity()}.get(activation)
+    active = (function or getattr(torch, activation))(stack[0](inputs))
+    expected = nn.functional.avg_pool2d(active, 2) if average else nn.functional.max_pool2d(active, 2)
+    torch.testing.assert_close(stack(inputs), expected)
+
+
+def test_channels_are_normalised_before_the_activation_and_need_no_bias() -> None:
+    stack = convolutions(1, [Convolution(3, 3, pooling=2)], batch_norm=True)
+    assert [type(layer) for layer in stack] == [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU]
+    assert stack[0].bias is None
 
 
 # --- to act on ----------------------------------------------------------------------------------------------

@@ -52,6 +52,21 @@ def test_steps_on_the_flat_tensor_equal_torchs_on_the_separate_ones(name: Any, c
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_forgets_as_fast_as_its_betas_say(name: Any) -> None:
+    ours, theirs = network(), network()
+    step = GradientSteps(ours, optimizer=name, lr=0.01, betas=(0.7, 0.9), weight_decay=0.1)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    optimizer = kind(theirs.parameters(), lr=0.01, betas=(0.7, 0.9), weight_decay=0.1)
+    for _ in range(20):
+        step(loss_of(ours))
+        optimizer.zero_grad()
+        loss_of(theirs).backward()
+        optimizer.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_of_plain_gradient_descent_by_hand() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 3.0)

@@ -1,0 +1,246 @@
+"""`rllab data`, and what a run does whose data is not there."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rllab import fetching
+from rllab.cli import data as command
+
+CODE = '''
+"""A dataset that has to be fetched."""
+
+from pathlib import Path
+
+from rllab import fetching
+from rllab.data import Data, DataMissing, Source, classification
+
+
+class Spots(Source):
+    """Spots on paper."""
+
+    @classmethod
+    def load(cls, target, config, rng):
+        if cls.missing():
+            raise DataMissing("spots are not on this machine", "`rllab data fetch spots` downloads them.")
+        return Data(classification([[0.0], [1.0]] * 20, [0, 1] * 20), ("white", "black"), features=("ink",))
+
+    @classmethod
+    def missing(cls):
+        return None if (fetching.places("spots")[0] / "spots.txt").is_file() else "nowhere"
+
+    @classmethod
+    def fetch(cls, folder, mirrors=(), progress=None):
+        check = lambda path: None if path.read_text() == "spots" else "has no spots"
+        return [fetching.fetch("spots.txt", mirrors or ["file:///nowhere/"], folder, check, progress=progress)]
+'''
+
+
+@pytest.fixture
+def spots(plugin, rllab, tmp_path, monkeypatch) -> Path:
+    """An installed dataset that is not there, and the folder that it can be fetched from."""
+    plugin("spots", "[rllab.datasets]\nspots = spots:Spots\nhopeless = spots:Nothing\n", CODE)
+    monkeypatch.setenv("RLLAB_DATA", str(tmp_path / "data"))
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "spots.txt").write_text("spots")
+    return tmp_path / "mirror"
+
+
+# --- list -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("spots")
+def test_list_says_what_is_here_and_how_to_get_the_rest(rllab):
+    done = rllab("data", "list")
+    lines = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()}
+    assert lines["spots"] == ["no", "Spots", "on", "paper."]
+    assert lines["digits"][0] == "yes"
+    assert lines["csv"][0] == "-"
+    assert lines["hopeless"][1] == "broken:"
+    assert "`rllab data fetch" in done.err
+
+
+@pytest.mark.usefixtures("spots")
+def test_list_as_json(rllab):
+    entries = {entry["name"]: entry for entry in rllab("data", "list", "--json").json}
+    assert entries["spots"] == {
+        "name": "spots",
+        "distribution": "spots",
+        "here": False,
+        "missing": "nowhere",
+        "can_fetch": True,
+        "description": "Spots on paper.",
+    }
+    assert entries["folder"]["here"] is None
+    assert "Nothing" in entries["hopeless"]["broken"]
+
+
+# --- show -------------------------------------------------------------------------------------------
+
+
+def test_show_prints_sizes_classes_shares_and_ranges(rllab):
+    lines = rllab("data", "show", "crescents", "--split-seed", 1).out.splitlines()
+    assert lines[:2] == [
+        "crescents: 2000 items, 2 numbers (float32), 2 classes: where it lies",
+        "positive in the whole square: 0.9300%",
+    ]
+    assert [line.split()[:2] for line in lines[3:7]] == [
+        ["PART", "ITEMS"],
+        ["train", "1620"],
+        ["validation", "180"],
+        ["test", "200"],
+    ]
+    assert lines[8].split() == ["CLASS", "TRAIN", "VALIDATION", "TEST"]
+    assert {line.split()[0] for line in lines[-2:]} == {"x", "y"}
+
+
+def test_show_as_json_has_counts_and_base_rates(rllab):
+    shown = rllab("data", "show", "alphabet", "--json").json
+    assert (shown["shape"], shown["type"], shown["picture"]) == ([3, 1], "float32", None)
+    assert shown["parts"]["train"]["counts"]["D"] == 1
+    assert shown["parts"]["train"]["counts"]["A"] == 0
+    assert shown["parts"]["test"]["base_rate"] == pytest.approx(1 / 23)
+    assert shown["parts"]["train"]["inputs"]["highest"] == pytest.approx(24 / 26)
+    regression = rllab("data", "show", "plane", "--json").json
+    assert regression["classes"] == []
+    assert regression["parts"]["train"]["targets"]["highest"] <= 1.2
+    assert set(regression["features"]) == {"x", "y"}
+
+
+def test_show_takes_the_options_of_the_dataset_and_the_seed_of_a_run(rllab):
+    assert rllab("data", "show", "xor", "--samples", 40, "--features", "x,sinx", "--json").json["features"].keys() == {
+        "x",
+        "sinx",
+    }
+    one, again, other = (rllab("data", "show", "xor", "--seed", seed, "--json").out for seed in (1, 1, 2))
+    assert one == again != other
+    helped = rllab("data", "show", "xor", "--help").out
+    assert "--noise" in helped
+    assert "--noise" not in rllab("data", "show", "--help").out
+
+
+def test_show_of_a_path(rllab, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,x\n2,y\n" * 10)
+    assert rllab("data", "show", "t.csv", "--target-column", "b", "--json").json["classes"] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("show", "crecents"), 4, "Did you mean 'crescents'"),
+        (("show", "digits", "--noise", "1"), 2, "No such option"),
+        (("show", "there.csv"), 2, "there.csv is no file"),
+        (("show", "xor", "--kernel", "edge"), 2, "--kernel edge is for images, and xor has 2 numbers"),
+        (("show", "digits", "--kernel", "sobel"), 2, "'sobel' is not one of"),
+        (("fetch", "digits"), 2, "there is nothing to fetch for digits: it comes with a package"),
+        (("fetch", "csv"), 2, "it is data of your own"),
+        (("fetch", "mnsit"), 4, "Did you mean 'mnist'"),
+        (("fetch", "mnist", "--from", "nowhere"), 2, "nowhere is no address"),
+    ],
+)
+def test_mistakes_get_a_line_and_an_exit_code(rllab, arguments, code, text):
+    done = rllab("data", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert text in done.err
+
+
+@pytest.fixture
+def plots(monkeypatch) -> list[tuple[object, ...]]:
+    """In place of the pictures: what was asked for."""
+    asked: list[tuple[object, ...]] = []
+
+    def picture(task, *more):
+        asked.append((task.name, *more))
+        return Image.new("L", (4, 4))
+
+    fake = types.SimpleNamespace(samples=picture, kernel=picture)
+    monkeypatch.setitem(sys.modules, "rllab.parts.plots", fake)
+    monkeypatch.setattr("rllab.parts.plots", fake, raising=False)
+    return asked
+
+
+def test_samples_and_kernels_are_drawn_into_a_file(rllab, plots, tmp_path):
+    assert "Drawn into some.png" in rllab("data", "show", "digits", "-o", "some.png").err
+    with Image.open(tmp_path / "some.png") as drawn:
+        assert drawn.size == (4, 4)
+    assert rllab("data", "show", "digits", "--kernel", "edge", "--json").json["picture"] == "digits-edge.png"
+    assert (tmp_path / "digits-edge.png").is_file()
+    assert plots == [("digits",), ("digits", "edge")]
+
+
+@pytest.mark.usefixtures("plots")
+def test_a_picture_that_cannot_be_written_is_told(rllab):
+    assert (done := rllab("data", "show", "digits", "-o", "some.xyz")).code == 2
+    assert "no picture has that ending" in done.err
+    assert (done := rllab("data", "show", "digits", "-o", "no/folder.png")).code == 2
+    assert "No such file or directory" in done.err
+
+
+# --- fetch ------------------------------------------------------------------------------------------
+
+
+def test_fetch_prints_the_files_and_a_run_finds_them(rllab, spots, tmp_path):
+    done = rllab("data", "fetch", "spots", "--from", spots)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'data' / 'spots' / 'spots.txt'}\n")
+    assert rllab("data", "show", "spots", "--json").json["classes"] == ["white", "black"]
+
+
+def test_fetch_to_another_folder_says_how_a_run_finds_it(rllab, spots, tmp_path):
+    done = rllab("data", "fetch", "spots", "--from", spots, "--to", tmp_path / "other")
+    assert (tmp_path / "other" / "spots" / "spots.txt").is_file()
+    assert f"RLLAB_DATA={tmp_path / 'other'}" in done.err
+
+
+def test_a_fetch_that_fails_ends_with_1_and_what_came_is_kept_aside(rllab, spots, tmp_path):
+    (spots / "spots.txt").write_text("a login page")
+    done = rllab("data", "fetch", "spots", "--from", spots)
+    assert done.code == 1
+    assert "has no spots" in done.err
+    assert (tmp_path / "data" / "spots" / "spots.txt.corrupt").read_text() == "a login page"
+
+
+# --- a run without its data -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("spots")
+def test_a_run_without_its_data_says_where_it_is_missing_and_what_to_type(rllab, tmp_path):
+    done = rllab("run", "majority", "spots")
+    assert done.code == 2
+    assert "spots are not on this machine" in done.err
+    assert "`rllab data fetch spots`" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("answer", "code"), [(True, 0), (False, 2)])
+@pytest.mark.usefixtures("spots")
+def test_on_a_terminal_a_run_offers_to_fetch(rllab, monkeypatch, answer, code):
+    asked = []
+    monkeypatch.setattr(command, "_on_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text) or answer)
+    fetched = []
+
+    def fetch(name, *_):
+        fetched.append(name)
+        places = fetching.places(name)[0]
+        places.mkdir(parents=True)
+        (places / "spots.txt").write_text("spots")
+
+    monkeypatch.setattr(command, "fetch", fetch)
+    assert rllab("run", "majority", "spots", "--device", "cpu").code == code
+    assert asked == ["spots is not on this machine. Fetch it now?"]
+    assert fetched == (["spots"] if answer else [])
+
+
+def test_help_and_names_of_commands_import_nothing_heavy():
+    code = (
+        "import sys\nfrom rllab.cli import main\n"
+        "try:\n    main(['data', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "fetch" in done.stdout
