@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import Any, TypeAlias
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -120,7 +120,7 @@ def fetch(
     except OSError as error:
         raise FetchFailed(f"cannot write to {folder}: {error.strerror or error}") from None
     except (KeyboardInterrupt, stopping.StopRequested):
-        if part.is_file():
+        if part.is_file() and part.stat().st_size:
             _log.info("%d bytes of %s are kept; the next fetch goes on from there", part.stat().st_size, name)
         raise
     raise FetchFailed(f"{name} could not be fetched:\n  " + "\n  ".join(answers), "--from URL takes another mirror.")
@@ -217,7 +217,7 @@ def _go_on(url: str, part: Path, progress: Progress | None) -> None:
         length = _number(r"(\d+)$", answer.headers.get("Content-Length"))
         total = None if length is None else there + length
         with part.open("ab" if there else "wb", buffering=0) as file:  # unbuffered: what has come survives a kill
-            while chunk := _read(answer):
+            while (total is None or there < total) and (chunk := _read(answer)):
                 file.write(chunk)
                 there += len(chunk)
                 if progress is not None:
@@ -227,10 +227,11 @@ def _go_on(url: str, part: Path, progress: Progress | None) -> None:
         raise _CutOff(f"the connection ended after {there} of {total} bytes")
 
 
-def _read(answer: IO[bytes]) -> bytes:
-    """Return the next piece; whatever goes wrong here is the connection's fault, not the disk's."""
+def _read(answer: Any) -> bytes:
+    """Return what has come, without waiting for more; what goes wrong here is the connection's fault."""
     try:
-        return answer.read(_CHUNK)
+        piece: bytes = answer.read1(_CHUNK)
+        return piece
     except OSError as error:
         raise _CutOff(str(error) or type(error).__name__) from None
 

@@ -140,12 +140,16 @@ def plane(model: SupervisedModel) -> dict[str, Any]:
 
 
 def inside(model: SupervisedModel) -> dict[str, Any]:
-    """Return pictures of the first layer's weights, and of what each layer makes of an image."""
+    """Return pictures of weights, of how much each feature counts, and of what each layer makes of an image."""
     found: dict[str, Any] = {}
+    if (counts := model.importances()) is not None:
+        found["importances"] = render(_importances(model, counts))
     weights = model.filters()
-    title = f"Weights of the first layer{_when(model)}"
+    whole = weights is None or weights.shape[1:] == model.shape
+    title = f"{'Weights of the inputs' if whole else 'Kernels of the first layer'}{_when(model)}"
     if weights is not None and weights.dim() == 4:
-        found["filters"] = render(plots.tiles(weights.cpu().numpy(), title))
+        names = model.classes if whole and len(weights) == len(model.classes) else ()
+        found["filters"] = render(plots.tiles(weights.cpu().numpy(), title, names=names))
     elif weights is not None and weights.dim() == 2 and weights.shape[1] <= _UNITS:
         features = _features(model)
         if len(weights) == 1:
@@ -162,6 +166,15 @@ def inside(model: SupervisedModel) -> dict[str, Any]:
             title = f"Feature maps of the first test image{_when(model)}"
             found["feature-maps"] = render(plots.feature_maps(item[0].numpy(), maps, title))
     return found
+
+
+def _importances(model: SupervisedModel, counts: Tensor) -> Any:
+    """Return a figure of how much each number of an input counts."""
+    title = f"How much each input counts{_when(model)}"
+    if counts.dim() == 3:
+        return plots.tiles(counts[None].cpu().numpy(), title, "importance")
+    names = _features(model) if counts.dim() == 1 else [f"input {i + 1}" for i in range(counts.numel())]
+    return plots.bars(names, counts.flatten().cpu().numpy(), "importance", title)
 
 
 _BEFORE = re.compile("conv|dense|batch norm|max pooling|average pooling|flatten|dropout")

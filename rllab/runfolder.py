@@ -153,7 +153,10 @@ class RunFolder:
             temporary = file.with_name(f".{file.name}.tmp")
             try:
                 file.parent.mkdir(exist_ok=True)
-                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+                if isinstance(content, str):
+                    temporary.write_text(content, encoding="utf-8")
+                else:
+                    temporary.write_bytes(content)
                 temporary.replace(file)
             finally:
                 temporary.unlink(missing_ok=True)

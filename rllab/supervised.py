@@ -146,6 +146,10 @@ class SupervisedModel(Algorithm):
         """Return what the first layer weighs inputs by, (units, *shape), or kernels; None if there is no such thing."""
         return None
 
+    def importances(self) -> Tensor | None:
+        """Return how much each number of an input counts, in the inputs' shape; None if there is no such thing."""
+        return None
+
     def pictures(self, *, final: bool = True) -> Mapping[str, Any]:
         """Return pictures of what was learned, and at the end of how it does on the test part.
 

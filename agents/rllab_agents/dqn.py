@@ -52,7 +52,7 @@ class DQNConfig(AgentConfig):
     """Step size of the optimiser."""
 
     schedule: Schedule = "constant"
-    """How the step size goes on: constant, or linear to 0 at the end."""
+    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
 
     batch_size: PositiveInt = 64
     """Transitions in a gradient step."""

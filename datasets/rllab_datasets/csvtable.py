@@ -156,7 +156,10 @@ def to_data(
             raise UsageError(f"{option} {name}: {path} has no such column", near)
     if wanted in ignore:
         raise UsageError(f"--ignore {wanted}: that is the target", "--target-column chooses another one.")
+    rows = len(table.columns[0].lines)
     table = _without_missing(table, ignore, drop=drop_missing)
+    left_out = rows - len(table.columns[0].lines)
+    notes = {"rows left out": f"{left_out} of {rows}, which lack a value"} if left_out else {}
     columns = {column.name: column for column in table.columns}
     target = columns.pop(wanted)
     inputs: dict[str, NDArray[np.float64]] = {}
@@ -169,13 +172,13 @@ def to_data(
     if values is None and predict == "numbers":
         raise UsageError(f"--predict numbers: the target {wanted!r} of {path} has text, such as {target.cells[0]!r}")
     if values is not None and (predict == "numbers" or not _are_classes(values)):
-        return Data(regression(stacked, values), features=features, target=wanted)
+        return Data(regression(stacked, values), features=features, target=wanted, notes=notes)
     classes = _sorted(set(target.cells))
     number = {name: index for index, name in enumerate(classes)}
     labels = [number[cell] for cell in target.cells]
     if len(classes) < 2:
         raise UsageError(f"{path} has one class only: {wanted} is always {classes[0]!r}")
-    return Data(classification(stacked, labels), tuple(classes), features=features, target=wanted)
+    return Data(classification(stacked, labels), tuple(classes), features=features, target=wanted, notes=notes)
 
 
 def _without_missing(table: Table, ignore: tuple[str, ...], *, drop: bool) -> Table:

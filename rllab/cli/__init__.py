@@ -28,7 +28,7 @@ COMMANDS = {
     "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
     "predict": ("rllab.cli.predict:predict_command", "Ask a trained model about pictures, rows, numbers or texts."),
     "list": ("rllab.cli.listing:list_command", "List methods, environments, datasets and other plugins."),
-    "info": ("rllab.cli.info:info_command", "Show a method's hyperparameters and presets, or a run."),
+    "info": ("rllab.cli.info:info_command", "Show what a method or dataset takes, or what a run was."),
     "data": ("rllab.cli.data:data_command", "List, show and fetch datasets."),
     "plugins": (
         "rllab.cli.listing:plugins_command",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from rllab import experiment
 from rllab.cli.progress import Display
 from rllab.conditions import check_required
 from rllab.errors import EXIT_DONE, EXIT_STOPPED, RllabError, UsageError
-from rllab.folds import Interval, t_interval
+from rllab.folds import t_interval
 from rllab.planning import Method, Plan, plan_method
 
 _COUNTS = {"eval/tp", "eval/tn", "eval/fp", "eval/fn"}
@@ -50,7 +49,7 @@ def run_folds(
     objective = planned.algorithm_class.objective(planned.task).metric
     scores = _scores([run["metrics"] for run in runs if "error" not in run], objective)
     if as_json:
-        intervals = {name: interval._asdict() for name, interval in _intervals(scores).items()}
+        intervals = {name: t_interval(column)._asdict() for name, column in scores.items() if len(column) > 1}
         click.echo(json.dumps({"folds": runs, "metrics": intervals}))
     elif not quiet:
         _print_table(runs, scores)
@@ -83,19 +82,11 @@ def _scores(metrics: list[dict[str, Any]], objective: str) -> dict[str, list[flo
     return {name: [float(fold[name]) for fold in metrics] for name in names}
 
 
-def _intervals(scores: Mapping[str, list[float]]) -> dict[str, Interval]:
-    """Return mean and interval of each metric; of one fold there is no interval."""
-    return {
-        name: t_interval(column) if len(column) > 1 else Interval(column[0], math.nan, math.nan)
-        for name, column in scores.items()
-    }
-
-
 def _print_table(runs: list[dict[str, Any]], scores: Mapping[str, list[float]]) -> None:
     """Print a row for each fold, the mean and the interval; metrics of single classes are left out."""
     shown = {name: column for name, column in scores.items() if name.count("/") == 1 and name not in _COUNTS}
     headings = [name.removeprefix("eval/") for name in shown]
-    widths = [max(len(heading), 9) for heading in headings]
+    widths = [max(len(heading), 9) for heading in headings] or [9]
 
     def line(first: str, cells: list[str]) -> None:
         click.echo("  ".join([f"{first:6}", *(f"{c:>{w}}" for c, w in zip(cells, widths, strict=False))]).rstrip())
@@ -108,7 +99,7 @@ def _print_table(runs: list[dict[str, Any]], scores: Mapping[str, list[float]]) 
             continue
         row = next(rows)
         line(str(run["fold"]), [f"{column[row]:.5g}" for column in shown.values()])
-    intervals = _intervals(shown).values()
-    line("mean", [f"{interval.mean:.5g}" for interval in intervals])
-    if all(math.isfinite(interval.high) for interval in intervals):
+    if len(runs) - sum("error" in run for run in runs) > 1:  # of one fold there is no interval
+        intervals = [t_interval(column) for column in shown.values()]
+        line("mean", [f"{interval.mean:.5g}" for interval in intervals])
         line("+-95%", [f"{interval.high - interval.mean:.2g}" for interval in intervals])

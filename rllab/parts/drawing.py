@@ -30,7 +30,9 @@ R = TypeVar("R")
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
 """Okabe and Ito's eight, the best to tell apart first; grey for their black, which is text's."""
-_NAMED = dict(zip(("blue", "orange", "green", "pink", "red", "yellow"), (*COLOURS[:4], *COLOURS[5:7]), strict=True))
+_NAMED: dict[str, str] = dict(
+    zip(("blue", "orange", "green", "pink", "red", "yellow"), (*COLOURS[:4], *COLOURS[5:7]), strict=True)
+)
 MARKERS = "os^Dv<>p"
 """Beside the colours, for who sees or prints none."""
 MAP = "viridis"
@@ -116,24 +118,24 @@ def film(files: Sequence[Path]) -> bytes:
 
     All frames have one palette. It lasts about ten seconds, and rests on the last frame.
     """
-    from PIL import Image
+    import PIL.Image
 
-    def read(file: Path) -> Image.Image:
-        with Image.open(file) as opened:
+    def read(file: Path) -> Image:
+        with PIL.Image.open(file) as opened:
             return opened.convert("RGB")
 
     def size(file: Path) -> tuple[int, int]:
-        with Image.open(file) as opened:
+        with PIL.Image.open(file) as opened:
             return opened.size
 
     width, height = size(files[-1])
     shown = [file for file in files if size(file) == (width, height)]
     few = [shown[i] for i in sorted({0, len(shown) // 2, len(shown) - 1})]
-    strip = Image.new("RGB", (width, height * len(few)))
+    strip = PIL.Image.new("RGB", (width, height * len(few)))
     for number, file in enumerate(few):
         strip.paste(read(file), (0, number * height))
-    palette = strip.quantize(256, Image.Quantize.MEDIANCUT)
-    frames = [read(file).quantize(palette=palette, dither=Image.Dither.NONE) for file in shown]
+    palette = strip.quantize(256, PIL.Image.Quantize.MEDIANCUT)
+    frames = [read(file).quantize(palette=palette, dither=PIL.Image.Dither.NONE) for file in shown]
     each = min(500, max(80, 10_000 // len(frames)))
     written = io.BytesIO()
     durations = [each] * (len(frames) - 1) + [2000]

@@ -213,6 +213,7 @@ def wrong_lines(items: Sequence[ArrayLike], captions: Sequence[str], title: str 
             continue
         axes.tick_params(labelbottom=number + columns >= len(items))
         axes.plot(np.asarray(items[number]), linewidth=1)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(captions[number], fontsize=7.5, fontweight="normal")
     figure.supxlabel("position", fontsize=9)
     figure.supylabel("value", fontsize=9)
@@ -444,7 +445,7 @@ def bars(names: Sequence[str], values: ArrayLike, label: str, title: str = "") -
     axes = figure.subplots()
     shown = numbers[order]
     axes.barh(range(len(order)), shown, color=[COLOURS[0] if value >= 0 else COLOURS[5] for value in shown])
-    axes.set_yticks(range(len(order)), [shorten(names[i], 24) for i in order])
+    axes.set_yticks(range(len(order)), [shorten(names[int(i)], 24) for i in order])
     axes.invert_yaxis()
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(label)
@@ -456,8 +457,8 @@ def bars(names: Sequence[str], values: ArrayLike, label: str, title: str = "") -
 
 
 @styled
-def tiles(filters: ArrayLike, title: str = "", label: str = "weight") -> Figure:
-    """Draw filters (n, channels, height, width), or weights of images, as images: at most 64.
+def tiles(filters: ArrayLike, title: str = "", label: str = "weight", names: Sequence[str] = ()) -> Figure:
+    """Draw filters (n, channels, height, width), or weights of images, as images: at most 64, with their names.
 
     One channel: violet is negative, orange positive. Three: red, green and blue around grey. Others: their mean.
     """
@@ -466,33 +467,38 @@ def tiles(filters: ArrayLike, title: str = "", label: str = "weight") -> Figure:
         weights, label = weights.mean(1, keepdims=True), f"{label} (mean of the channels)"
     columns = min(8, len(weights))
     rows = math.ceil(len(weights) / columns)
-    figure = drawing.sheet(max(0.95 * columns + 1.0, 4.5), max(0.95 * rows, 1.2) + 0.5, title)
+    cell = 0.95 * drawing.cell_height(1 if names else 0)
+    figure = drawing.sheet(max(0.95 * columns + 1.0, 4.5), max(cell * rows, 1.2) + 0.5, title)
     axes = figure.subplots()
     bound = float(np.abs(weights).max()) or 1.0
+    captions = [shorten(name, 12) for name in names[:64]]
     if weights.shape[1] == 3:
-        drawing.tile(axes, list(np.moveaxis(0.5 + weights / (2 * bound), 1, -1)), columns=columns)
+        drawing.tile(axes, list(np.moveaxis(0.5 + weights / (2 * bound), 1, -1)), captions, columns=columns)
         return figure
-    drawing.tile(axes, list(weights[:, 0]), columns=columns, cmap=DIVERGING, limits=(-bound, bound))
+    drawing.tile(axes, list(weights[:, 0]), captions, columns=columns, cmap=DIVERGING, limits=(-bound, bound))
     bar = figure.colorbar(axes.images[0], ax=axes, pad=0.02)
     bar.set_label(label)
+    axes.set_anchor("W")
     return figure
 
 
 @styled
 def heat(weights: ArrayLike, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Figure:
     """Draw weights (units, features) as a map, at most 64 of the former; the fewer of both are rows."""
-    shown, x, y = np.asarray(weights, float)[:64], "feature", "unit"
+    shown = np.asarray(weights, float)[:64]
+    units, features, words = list(rows), list(columns), ("unit", "feature")
     if len(shown) > shown.shape[1]:
-        shown, rows, columns, x, y = shown.T, columns, rows, y, x
+        shown, words = shown.T, ("feature", "unit")
+        units, features = features, units
     n, m = shown.shape
     figure = drawing.sheet(max(0.3 * m + 2.2, 4.5), max(0.24 * n + 1.3, 2.2), title)
     axes = figure.subplots()
     bound = float(np.abs(shown).max()) or 1.0
     image = axes.imshow(shown, cmap=DIVERGING, vmin=-bound, vmax=bound, aspect="auto")
-    axes.set_yticks(range(n), [shorten(name, 16) for name in rows[:n]], fontsize=7)
-    letters = max((len(name) for name in columns[:m]), default=0)
-    axes.set_xticks(range(m), [shorten(name, 16) for name in columns[:m]], fontsize=7, rotation=90 * (letters > 3))
-    axes.set(xlabel=x, ylabel=y)
+    axes.set_yticks(range(n), [shorten(name, 16) for name in units[:n]], fontsize=7)
+    letters = max((len(name) for name in features[:m]), default=0)
+    axes.set_xticks(range(m), [shorten(name, 16) for name in features[:m]], fontsize=7, rotation=90 * (letters > 3))
+    axes.set(xlabel=words[1], ylabel=words[0])
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("weight")

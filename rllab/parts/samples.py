@@ -200,9 +200,9 @@ def convolve(image: NDArray[np.uint8], weights: Sequence[Sequence[float]]) -> ND
     window = np.array(weights)
     padded = np.pad(image.astype(float), ((0, 0), (1, 1), (1, 1)), mode="edge")
     height, width = image.shape[1:]
-    result: NDArray[np.float64] = sum(
-        window[row, column] * padded[:, row : row + height, column : column + width] for row, column in np.ndindex(3, 3)
-    )
+    result = np.zeros(image.shape)
+    for row, column in np.ndindex(3, 3):
+        result += window[row, column] * padded[:, row : row + height, column : column + width]
     return np.clip(np.round(result), 0, 255).astype(np.uint8)
 
 

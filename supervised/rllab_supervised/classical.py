@@ -7,7 +7,9 @@ by skops, and so never unpickled.
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import threading
 import warnings
 import zipfile
@@ -106,6 +108,16 @@ class Classical(SupervisedModel):
         answers[:, present] = torch.from_numpy(scores).float()
         return answers.to(inputs.device)
 
+    def filters(self) -> Tensor | None:
+        """Return what each class weighs the inputs by, (classes, *shape), or (1, *shape); None unless it is linear."""
+        weights = None if isinstance(self.estimator, SVC) else getattr(self.estimator, "coef_", None)
+        return None if weights is None else torch.from_numpy(np.asarray(weights, np.float32)).reshape(-1, *self.shape)
+
+    def importances(self) -> Tensor | None:
+        """Return how much splits on each input gained, in the inputs' shape; None unless there are trees in it."""
+        gains = getattr(self.estimator, "feature_importances_", None)
+        return None if gains is None else torch.from_numpy(np.asarray(gains, np.float32)).reshape(self.shape)
+
     def _array(self, inputs: Tensor) -> np.ndarray:
         """Return inputs scaled and flattened: (n, numbers)."""
         scaled: np.ndarray = self.scaler(inputs).flatten(1).cpu().numpy()
@@ -123,8 +135,7 @@ class Classical(SupervisedModel):
     def weights(self) -> dict[str, Tensor]:
         """Return the scaler's numbers, and the fitted estimator as skops writes it."""
         if self.estimator is not None and self._stored is None:
-            written = skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-            self._stored = torch.frombuffer(bytearray(written), dtype=torch.uint8)
+            self._stored = torch.frombuffer(bytearray(_write(self.estimator)), dtype=torch.uint8)
         return super().weights() | ({} if self._stored is None else {_MODEL: self._stored})
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -173,6 +184,28 @@ def _fit(estimator: Any, inputs: np.ndarray, targets: np.ndarray) -> list[Warnin
     if errors:
         raise errors[0]
     return found
+
+
+def _write(estimator: Any) -> bytes:
+    """Return the estimator in bytes of skops, the same for the same estimator.
+
+    skops calls objects by their addresses, and notes the time; here they are numbered, and the time is left out.
+    """
+    numbers: dict[str, int] = {}
+
+    def numbered(address: re.Match[str]) -> str:
+        return str(numbers.setdefault(address[0], len(numbers)))
+
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator))) as written,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+    ):
+        schema = re.sub(r'(?<="__id__": )\d+|\d+(?=\.np[yz]")', numbered, written.read("schema.json").decode())
+        contents = {re.sub(r"^\d+(?=\.np[yz]$)", numbered, name): written.read(name) for name in written.namelist()}
+        for name, content in {**contents, "schema.json": schema.encode()}.items():
+            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 1)
+    return packed.getvalue()
 
 
 def _read(written: bytes) -> Any:
@@ -403,7 +436,8 @@ class SVM(Classical):
     def make(self, random_state: int) -> Any:
         """Return the estimator; classes with as many votes are told apart by their margins."""
         config: SVMConfig = self.config
-        return SVC(C=config.C, kernel=config.kernel, gamma=config.gamma, break_ties=True, cache_size=1000)
+        gamma: Any = config.gamma  # what scikit-learn says of its type is too narrow
+        return SVC(C=config.C, kernel=config.kernel, gamma=gamma, break_ties=True, cache_size=1000)
 
     def learned(self) -> Metrics:
         """Return how many training items the border rests on."""

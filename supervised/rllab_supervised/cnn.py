@@ -85,7 +85,7 @@ class CNN(NetworkModel):
         """Return why it cannot see the inputs: they are no images, or the layers leave nothing of them."""
         if reason := super().refusal(config, task) or refuses_shape(task, 3, "images"):
             return reason
-        size = task.shape[1:]
+        size, convolved = task.shape[1:], [0]
         for number, layer in enumerate(config.convolutions, 1):
             convolved, pooled = ([layer.shrink(pixels)[i] for pixels in size] for i in (0, 1))
             if min(convolved) < 1:
@@ -96,6 +96,8 @@ class CNN(NetworkModel):
                 what = f"convolution {number} pools {layer.pooling}x{layer.pooling} pixels"
                 return f"{what}, and {_text(convolved)} are left; take less --pooling, such as 1 for none"
             size = tuple(pooled)
+        if config.batch_norm and max(convolved) == 1 and len(task.data.train) % config.batch_size == 1:
+            return "a batch of one image with one pixel left cannot be normalised; take another --batch-size"
         return None
 
     @classmethod

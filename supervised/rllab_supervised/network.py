@@ -11,7 +11,7 @@ A method says in `build` what its network is, and in `prepare` what it wants its
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -25,6 +25,8 @@ from rllab.parts.losses import cross_entropy, squared
 from rllab.parts.optim import GradientSteps, OptimizerName
 from rllab.parts.schedules import Schedule, scheduled
 from rllab.supervised import SupervisedModel
+
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 PATIENCE = 10
 """Epochs in a row without progress after which --tolerance ends the run."""
@@ -51,7 +53,7 @@ class NetworkConfig(Config):
     schedule: Schedule = "constant"
     """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     """How much of the running means of the gradient and of its square Adam keeps at a step."""
 
     weight_decay: NonNegativeFloat = 0.0
@@ -60,7 +62,7 @@ class NetworkConfig(Config):
     max_grad_norm: NonNegativeFloat = 0.0
     """The gradient is clipped to this norm; 0: no clipping."""
 
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: Share = 0.0
     """Share of the units before a dense layer that is dropped in training, the inputs apart."""
 
     tolerance: NonNegativeFloat = 0.0

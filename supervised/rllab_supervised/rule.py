@@ -176,6 +176,7 @@ def load(rule: str) -> tuple[Function, Tensor]:
     except OSError as error:
         raise UsageError(f"--rule {rule}: cannot read {file}: {error.strerror}") from None
     module = sys.modules[_MODULE] = ModuleType(_MODULE)
+    module.__file__ = str(file)
     sys.path.insert(0, str(file.parent))  # it may import what lies beside it
     try:
         exec(compile(source, str(file), "exec"), module.__dict__)

@@ -58,6 +58,17 @@ def test_the_trainer_is_measured_against_a_bare_loop(tmp_path: Path) -> None:
         assert case["overhead"]["median"] > -100
 
 
+@pytest.mark.slow
+def test_an_epoch_on_mnist_is_measured_side_by_side(tmp_path: Path) -> None:
+    if not (Path(os.environ.get("RLLAB_DATA", "")) / "mnist" / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("MNIST is not in $RLLAB_DATA/mnist")
+    printed, numbers = measure("mnist_epoch.py", tmp_path, "--share", "0.02", "--repeats", "1", "--epochs", "0")
+    for case in ("cnn", "mlp"):
+        assert f"{case}: seconds of an epoch" in printed
+        assert numbers[case]["rllab"]["median"] > 0
+        assert numbers[case]["rllab / bare"]["median"] > 0
+
+
 def test_a_setting_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "dqn_vs_sb3.py"), "--settings", "huge"],

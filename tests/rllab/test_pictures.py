@@ -19,6 +19,7 @@ from rllab.algorithm import Metrics
 from rllab.callbacks import Evaluate, Pictures, WriteLine
 from rllab.config import Config
 from rllab.data import Data, DatasetConfig, DatasetTask, Part, classification, regression, split
+from rllab.errors import RunFailed
 from rllab.intervals import Interval
 from rllab.logger import JsonLinesWriter, Logger, MediaWriter, TensorBoardWriter
 from rllab.pictures import _percent, table
@@ -176,6 +177,16 @@ def test_the_test_part_is_looked_at_only_at_the_end_and_asked_once(run_folder: R
     assert model.asked == 10 + 10  # the test part when it was measured, the validation part when it was drawn
 
 
+def test_what_counts_is_shown_for_rows_and_for_images() -> None:
+    class Weighing(Toy):
+        def importances(self) -> Tensor:
+            return torch.rand(self.shape)
+
+    images = np.random.default_rng(0).integers(0, 2, (50, 1, 4, 4)).astype(np.uint8)
+    for inputs in (points(), images):
+        assert "importances" in Weighing(data(inputs)).pictures()
+
+
 # --- how it is done -----------------------------------------------------------------------------------------
 
 
@@ -318,9 +329,10 @@ def test_a_file_of_media_is_never_half_there(run_folder: RunFolder, monkeypatch:
     def break_off(self: Path, target: Path) -> Path:
         raise OSError("the disk is full")
 
-    with monkeypatch.context() as patched, pytest.raises(Exception, match="disk is full"):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", break_off)
-        writer.media(3, "words", "to be")
+        with pytest.raises(RunFailed, match="disk is full"):
+            writer.media(3, "words", "to be")
     assert media(run_folder) == []
     writer.media(3, "words", "to be")
     assert media(run_folder) == ["words-000000003.txt"]

@@ -130,6 +130,7 @@ def test_a_missing_value_is_refused_with_its_line_or_its_row_left_out(table, cel
         opened(path)
     assert "--missing drop" in str(raised.value.hint)
     assert everything(opened(path, missing="drop")) == everything(opened(table(FRUIT, "other.csv")))
+    assert opened(path, missing="drop").data.notes == {"rows left out": "1 of 5, which lack a value"}
     assert len(everything(opened(path, ignore="weight"))) == 2
 
 

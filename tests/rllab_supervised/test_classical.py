@@ -221,6 +221,13 @@ def test_a_stored_model_answers_as_before(kind: type[Classical], data: Data) -> 
     assert torch.equal(before.weights()["model.skops"], after.weights()["model.skops"])
 
 
+@pytest.mark.parametrize("kind", [KNN, NaiveBayes, LogReg, Tree, Forest, SVM])
+def test_the_same_seed_stores_the_same_bytes(kind: type[Classical]) -> None:
+    options = {"trees": 3} if kind is Forest else {}
+    first, second = (fitted(kind, LETTERS, **options).weights()["model.skops"] for _ in range(2))
+    assert torch.equal(first, second)
+
+
 def test_before_the_fit_there_are_weights_and_no_answers() -> None:
     svm = model(SVM, LETTERS)
     assert set(svm.weights()) == {"scaler.shift", "scaler.factor"}
@@ -270,7 +277,7 @@ def test_a_model_of_another_version_of_scikit_learn_is_told(caplog: pytest.LogCa
 
 
 def test_a_run_leaves_its_model_in_a_file_of_its_own(tmp_path: Path) -> None:
-    run = rllab.run("tree", "digits", runs_dir=tmp_path, progress=False, logger="none")
+    run = rllab.run("tree", "digits", runs_dir=tmp_path, progress=False, logger="none", pictures_every=0)
     written = run.path / "checkpoints" / "step-000001437" / "model.skops"
     assert zipfile.is_zipfile(written)
     assert run.evaluate()["eval/accuracy"] == run.info["metrics"]["eval/accuracy"]
@@ -341,7 +348,10 @@ BANDS = {"naive-bayes": 75.0, "logreg": 95.5, "knn": 97.5, "tree": 83.0, "forest
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BANDS)
 def test_scores_on_digits_over_five_seeds(name: str, tmp_path: Path) -> None:
-    runs = [rllab.run(name, "digits", seed=s, runs_dir=tmp_path, progress=False, logger="none") for s in range(5)]
+    runs = [
+        rllab.run(name, "digits", seed=s, runs_dir=tmp_path, progress=False, logger="none", pictures_every=0)
+        for s in range(5)
+    ]
     assert 100 * np.mean([run.info["metrics"]["eval/accuracy"] for run in runs]) >= BANDS[name]
 
 
@@ -352,7 +362,9 @@ def test_scores_on_digits_over_five_seeds(name: str, tmp_path: Path) -> None:
 def test_diamonds_as_the_course_has_them(name: str, options: Any, expected: float, tmp_path: Path) -> None:
     pytest.importorskip("plotnine", reason="diamonds lie in the package plotnine")
     split = {"split_seed": 42, "test_share": 0.25}
-    run = rllab.run(name, "diamonds", runs_dir=tmp_path, progress=False, logger="none", **split, **options)
+    run = rllab.run(
+        name, "diamonds", runs_dir=tmp_path, progress=False, logger="none", pictures_every=0, **split, **options
+    )
     assert run.info["metrics"]["eval/rmse"] == pytest.approx(expected, abs=5e-4)
 
 

@@ -50,7 +50,9 @@ def test_the_ring_lies_around_the_centre() -> None:
 
 def test_the_ring_gets_most_of_the_crescents_right(tmp_path: Path) -> None:
     for seed in range(3):
-        run = rllab.run("rule", "crescents", seed=seed, runs_dir=tmp_path, progress=False, logger="none")
+        run = rllab.run(
+            "rule", "crescents", seed=seed, runs_dir=tmp_path, progress=False, logger="none", pictures_every=0
+        )
         assert 160 <= round(200 * run.info["metrics"]["eval/accuracy"]) <= 192
 
 
@@ -170,7 +172,9 @@ def test_a_run_is_found_right_from_another_folder_and_warns_of_a_changed_rule(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.py"
     file.write_text("def none(points):\n    return [0] * len(points)\n")
-    run = rllab.run("rule", "crescents", rule="mine.py:none", runs_dir=tmp_path, progress=False, logger="none")
+    run = rllab.run(
+        "rule", "crescents", rule="mine.py:none", runs_dir=tmp_path, progress=False, logger="none", pictures_every=0
+    )
     assert run.info["config"]["rule"] == f"{file}:none"
     monkeypatch.chdir("/")
     with caplog.at_level(logging.WARNING, "rllab"):

@@ -1,7 +1,11 @@
 """`rllab data`, and what a run does whose data is not there."""
 
+import http.server
+import signal
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -203,6 +207,45 @@ def test_a_fetch_that_fails_ends_with_1_and_what_came_is_kept_aside(rllab, spots
     assert (tmp_path / "data" / "spots" / "spots.txt.corrupt").read_text() == "a login page"
 
 
+class Slow(http.server.BaseHTTPRequestHandler):
+    """Sends the beginning of a file, and then nothing for long."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(bytes(100))
+        self.server.enough.wait(60)  # type: ignore[attr-defined]
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process on Windows")
+def test_ctrl_c_ends_a_fetch_at_once_and_keeps_what_has_come(process, tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.enough = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/"
+            fetching_it = process("data", "fetch", "mnist", "--from", address, "--to", tmp_path)
+            part = tmp_path / "mnist" / "train-images-idx3-ubyte.gz.part"
+            give_up = time.monotonic() + 60
+            while time.monotonic() < give_up and not (part.is_file() and part.stat().st_size):
+                time.sleep(0.02)
+            fetching_it.send_signal(signal.SIGINT)
+            _, err = fetching_it.communicate(timeout=20)
+        finally:
+            server.enough.set()  # type: ignore[attr-defined]
+            server.shutdown()
+            thread.join()
+    assert fetching_it.returncode == 130
+    assert "100 bytes of train-images-idx3-ubyte.gz are kept" in err
+    assert "Interrupted." in err
+    assert part.read_bytes() == bytes(100)
+
+
 # --- a run without its data -------------------------------------------------------------------------
 
 
@@ -230,7 +273,7 @@ def test_on_a_terminal_a_run_offers_to_fetch(rllab, monkeypatch, answer, code):
         (places / "spots.txt").write_text("spots")
 
     monkeypatch.setattr(command, "fetch", fetch)
-    assert rllab("run", "majority", "spots", "--device", "cpu").code == code
+    assert rllab("run", "majority", "spots", "--dry-run").code == code
     assert asked == ["spots is not on this machine. Fetch it now?"]
     assert fetched == (["spots"] if answer else [])
 

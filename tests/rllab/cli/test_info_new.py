@@ -73,7 +73,7 @@ def test_info_of_a_dataset_shows_what_it_is_and_its_options(rllab):
 def test_info_of_a_run_of_a_network_shows_its_layers_and_counts_its_parameters(rllab):
     done = rllab(
         *("run", "mlp", "gauss", "--preset", "none", "--hidden", "3", "--activation", "relu"),
-        *("--epochs", "1", "--run-dir", "run", "--quiet", "--logger", "none"),
+        *("--epochs", "1", "--run-dir", "run", "--quiet", "--logger", "none", "--pictures-every", "0"),
     )
     assert done.code == 0
     lines = rllab("info", "run").out.splitlines()
@@ -86,7 +86,21 @@ def test_info_of_a_run_of_a_network_shows_its_layers_and_counts_its_parameters(r
 def test_info_of_a_run_says_why_its_layers_cannot_be_shown(rllab):
     Path("points.csv").write_text("x,kind\n" + "1,a\n2,b\n" * 10)
     assert (
-        rllab("run", "mlp", "points.csv", "--epochs", "1", "--run-dir", "run", "--quiet", "--logger", "none").code == 0
+        rllab(
+            "run",
+            "mlp",
+            "points.csv",
+            "--epochs",
+            "1",
+            "--run-dir",
+            "run",
+            "--quiet",
+            "--logger",
+            "none",
+            "--pictures-every",
+            "0",
+        ).code
+        == 0
     )
     Path("points.csv").unlink()
     done = rllab("info", "run")

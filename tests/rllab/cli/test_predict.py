@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 import rllab as package
 
-QUIET = ("--quiet", "--logger", "none", "--run-dir", "run")
+QUIET = ("--quiet", "--logger", "none", "--pictures-every", "0", "--run-dir", "run")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from rllab.folds import t_interval
 
-FOLDS = ("--folds", "3", "--split-seed", "0", "--logger", "none", "--quiet")
+FOLDS = ("--folds", "3", "--split-seed", "0", "--logger", "none", "--pictures-every", "0", "--quiet")
 
 
 def test_each_fold_is_a_run_of_its_own_and_together_they_test_on_everything(rllab):
@@ -49,19 +49,42 @@ def test_one_folder_cannot_take_all_folds(rllab):
     assert (done.code, "--run-dir is the folder of one run, and there are 3 folds" in done.err) == (2, True)
 
 
-def test_a_fold_that_fails_is_told_and_the_others_go_on(rllab):
-    code = (
-        "calls = []\ndef rule(x):\n    calls.append(1)\n    if FLAG.exists():\n        FLAG.unlink()\n        1 / 0\n"
-    )
-    Path("rules.py").write_text(
-        f"from pathlib import Path\nFLAG = Path('flag').resolve()\n{code}    return [0] * len(x)\n"
-    )
+RULE = """
+from pathlib import Path
+FLAG = Path(__file__).with_name("flag")
+def rule(x):
+    if FLAG.exists():
+        FLAG.unlink()
+        1 / 0
+    return [0] * len(x)
+"""
+
+
+@pytest.fixture
+def failing(rllab):
+    """Call for folds of which the first fails."""
+    Path("rules.py").write_text(RULE)
     Path("flag").touch()
-    done = rllab("run", "rule", "digits", "--rule", "rules.py:rule", *FOLDS, "--json")
+    return lambda *options: rllab(
+        "run", "rule", "digits", "--rule", "rules.py:rule", "--logger", "none", "--pictures-every", "0", *options
+    )
+
+
+def test_a_fold_that_fails_is_told_and_the_others_go_on(failing):
+    done = failing("--folds", "3", "--quiet", "--json")
     assert done.code == 1
     assert ["error" in fold for fold in done.json["folds"]] == [True, False, False]
     assert "Error: fold 0: the rule " in done.err
-    assert "raised ZeroDivisionError in line 8: division by zero" in done.err
+    assert "raised ZeroDivisionError in line 7: division by zero" in done.err
+    scores = [fold["metrics"]["eval/accuracy"] for fold in done.json["folds"][1:]]
+    assert done.json["metrics"]["eval/accuracy"] == pytest.approx(t_interval(scores)._asdict())
+
+
+def test_of_the_one_fold_that_is_left_there_is_no_interval(failing):
+    done = failing("--folds", "2", "--no-progress")
+    assert done.code == 1
+    assert [line.split()[0] for line in done.out.splitlines()] == ["fold", "0", "1"]
+    assert done.out.splitlines()[1].split() == ["0", "failed"]
 
 
 def test_a_threshold_is_for_the_mean(rllab):

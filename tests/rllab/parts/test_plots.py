@@ -255,6 +255,7 @@ def test_filters_are_shown_around_zero() -> None:
     figure = plots.tiles(weights, "Title")
     assert [image.get_clim() for image in figure.axes[0].images] == [(-9, 9)] * 2
     np.testing.assert_array_equal(np.asarray(figure.axes[0].images[1].get_array()), weights[1, 0])
+    assert texts(plots.tiles(weights, names=["no", "yes"])) == ["no", "yes"]
     colour = plots.tiles(np.stack([np.zeros((3, 2, 2)), np.ones((3, 2, 2))])).axes[0].images
     assert [float(np.asarray(image.get_array()).mean()) for image in colour] == [0.5, 1.0]  # grey is 0
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from rllab import experiment, planning
 from rllab.algorithm import Algorithm, Converged
-from rllab.data import epoch_order
+from rllab.data import DataMissing, epoch_order
 from rllab.errors import RunFailed, UsageError
-from rllab.testing import check_algorithm, first_difference
+from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
 
 SMALL: dict[str, Any] = {"mlp": {"hidden": "8"}, "cnn": {"channels": "3,4", "hidden": "none"}, "rnn": {"hidden": 4}}
 TARGETS = {"mlp": "digits", "cnn": "digits", "rnn": "alphabet"}
@@ -91,6 +91,16 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_batch_that_comes_next(
     assert torch.equal(one.rows(), other.rows())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SMALL)
+def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_in_a_new_process(method: str, tmp_path: Path) -> None:
+    options = [f"--{name}={value}" for name, value in SMALL[method].items()]
+    target, batch, budget = (TARGETS[method], 7, 6 * 23) if method == "rnn" else (TARGETS[method], 100, 6 * 1437)
+    options += [f"--batch-size={batch}", "--epochs=6", "--dropout=0.2", "--preset=none", "--device=cpu"]
+    stop = 3 * budget // 6 + 2 * batch
+    check_resume_in_new_process(method, target, budget=budget, stop_after=stop, options=options, folder=tmp_path)
+
+
 # --- losses -------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +136,7 @@ def test_a_plane_of_numbers_is_found_by_a_single_neuron(line: Path) -> None:
     model = trained("mlp", str(line), hidden="none", epochs=60, lr=0.05)
     assert model.evaluate()["eval/r2"] > 0.999
     assert model.predict(torch.tensor([[1.0, 1.0]])).tolist() == pytest.approx([1100], abs=5)
-    weights = model.standardised.deviation * model.network[0].weight
+    weights = model.standardised.deviation * model.network[0].weight * model.scaler.factor
     assert weights.tolist()[0] == pytest.approx([300, -200], abs=5)
 
 
@@ -247,6 +257,13 @@ def test_the_work_of_a_step_is_three_times_that_of_the_products() -> None:
             "convolution 2 has a kernel of 5x5 pixels, and 2x2 are left of the image",
         ),
         ("cnn", "digits", {"pooling": "4,3"}, "convolution 2 pools 3x3 pixels, and 2x2 are left"),
+        (
+            "cnn",
+            "digits",
+            {"channels": "2", "kernel": "8", "padding": "0", "pooling": "1", "batch_norm": True, "batch_size": "359"},
+            "a batch of one image with one pixel left cannot be normalised; take another --batch-size",
+        ),
+        ("mlp", "digits", {"betas": "0.9,1"}, "less than 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(
@@ -270,7 +287,7 @@ def accuracies(method: str, target: str, seeds: int, **options: Any) -> list[flo
     """Return the accuracies on the test part of so many seeds, with the presets."""
     found = []
     for seed in range(seeds):
-        model: Algorithm = trained(method, target, seed=seed, preset=None, **options)
+        model: Algorithm = trained(method, target, **{"seed": seed, "preset": None, **options})
         found.append(float(model.evaluate()["eval/accuracy"]))
     return found
 
@@ -283,6 +300,20 @@ def mean(values: list[float]) -> float:
 @pytest.mark.parametrize(("method", "bar"), [("mlp", 0.95), ("cnn", 0.96)])
 def test_digits_are_read(method: str, bar: float) -> None:
     assert mean(accuracies(method, "digits", 5)) >= bar
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("method", "preset", "seeds", "least", "most"),
+    [("cnn", None, 3, 0.99, 1.0), ("mlp", "course", 1, 0.95, 0.965), ("cnn", "course", 1, 0.975, 0.988)],
+)
+def test_mnist_is_read_within_the_bands(method: str, preset: str | None, seeds: int, least: float, most: float) -> None:
+    try:
+        found = accuracies(method, "mnist", seeds, preset=preset)
+    except DataMissing as missing:
+        pytest.skip(str(missing))
+    assert least <= mean(found) <= most
 
 
 @pytest.mark.slow
