@@ -355,6 +355,7 @@ def test_scores_on_digits_over_five_seeds(name: str, tmp_path: Path) -> None:
     assert 100 * np.mean([run.info["metrics"]["eval/accuracy"] for run in runs]) >= BANDS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [("tree", {"max_depth": 10, "random_state": 0}, 727.042), ("linear", {}, 1124.086)],
