@@ -40,10 +40,6 @@ class Objective(NamedTuple):
         return best is None or (value >= best if self.maximize else value <= best)
 
 
-class Converged(Exception):
-    """Raised by `step`, before it changes anything, when there is nothing left to learn; the message says why."""
-
-
 class Algorithm(ABC):
     """A method that learns: the base of agents, generative models and predictors.
 
@@ -74,6 +70,7 @@ class Algorithm(ABC):
         self.device = device
         self.streams = streams
         self.count = 0
+        self.converged = None
 
     # --- asked before anything starts
 
@@ -101,6 +98,8 @@ class Algorithm(ABC):
 
     count: int
     """Units trained so far."""
+    converged: str | None
+    """Set by `step` when there is nothing left to learn, although the budget is not used up: why; the run ends."""
 
     @property
     @abstractmethod
@@ -117,11 +116,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def step(self) -> Metrics:
-        """Do one natural iteration of the method, advance `count`, return what is worth logging (or {}).
-
-        Raises:
-            Converged: when there is nothing left to learn, although the budget is not used up.
-        """
+        """Do one natural iteration of the method, advance `count`, return what is worth logging (or {})."""
 
     @abstractmethod
     def evaluate(self) -> Metrics:

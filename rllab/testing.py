@@ -29,7 +29,7 @@ from torch import Tensor
 from rllab import checkpoint, experiment, planning
 from rllab import state as states
 from rllab.agent import Agent
-from rllab.algorithm import Algorithm, Converged, Metrics
+from rllab.algorithm import Algorithm, Metrics
 from rllab.config import Config, plain, read_toml, write_toml
 from rllab.errors import UsageError
 from rllab.planning import Method, Plan
@@ -107,14 +107,10 @@ def check_steps(planned: Plan, steps: int) -> None:
         assert algorithm.count == 0, f"count is {algorithm.count} before the first step, not 0"
         assert algorithm.budget > 0, f"budget is {algorithm.budget}"
         for _ in range(steps):
-            if algorithm.count >= algorithm.budget:
+            if algorithm.count >= algorithm.budget or algorithm.converged:
                 break
             before = algorithm.count
-            try:
-                metrics = algorithm.step()
-            except Converged:
-                assert algorithm.count == before, "step() raised Converged and advanced count: raise it first of all"
-                break
+            metrics = algorithm.step()
             assert algorithm.count > before, f"step() did not advance count beyond {before}: it would never end"
             _check_metrics(metrics, "step()")
     finally:
@@ -302,12 +298,9 @@ def _trained(planned: Plan, steps: int, device: str = "cpu") -> Algorithm:
 def _history(algorithm: Algorithm, steps: int) -> list[dict[str, float]]:
     history = []
     for _ in range(steps):
-        if algorithm.count >= algorithm.budget:
+        if algorithm.count >= algorithm.budget or algorithm.converged:
             break
-        try:
-            history.append({"count": float(algorithm.count), **_floats(algorithm.step())})
-        except Converged:
-            break
+        history.append({"count": float(algorithm.count), **_floats(algorithm.step())})
     return history
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rllab import stopping
-from rllab.algorithm import Algorithm, Converged, Metrics
+from rllab.algorithm import Algorithm, Metrics
 from rllab.callbacks import Callback
 from rllab.errors import UsageError
 from rllab.intervals import Interval
@@ -190,22 +190,21 @@ class Trainer:
                 if stopping.requested():  # it came after the check, and what it woke was just set anew
                     continue
                 count = algorithm.count
-                try:
-                    while count < self._next_count and now() < self._next_time:
-                        metrics = step()
-                        count = algorithm.count
-                        if metrics:
-                            record(count, metrics)
-                        for callback in on_step:
-                            callback(metrics)
-                except Converged as reason:
-                    self.finish(str(reason))
+                while count < self._next_count and now() < self._next_time and not algorithm.converged:
+                    metrics = step()
+                    count = algorithm.count
+                    if metrics:
+                        record(count, metrics)
+                    for callback in on_step:
+                        callback(metrics)
         except StopRequested as request:
             return Status("stopped", str(request))
 
     def _boundary(self) -> None:
         """Do what is due, in the order of the callbacks; at the end of the run everything is."""
-        if stopping.requested() and self.count < self.algorithm.budget:
+        if self.algorithm.converged and self._status is None:
+            self.finish(self.algorithm.converged)
+        if stopping.requested() and not self.ending:
             return  # what is due stays due, and comes first when the run is resumed
         for callback, due in self._due.items():
             if due.is_now(self.count, self.seconds, end=self.ending):

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from rllab.algorithm import Converged, Metrics
+from rllab.algorithm import Metrics
 from rllab.config import Config
 from rllab.data import DatasetTask, epoch_order
 from rllab.parts.layers import Layer, layers, multiply_adds, walk
@@ -175,9 +175,6 @@ class NetworkModel(SupervisedModel):
     @torch.no_grad()
     def step(self) -> Metrics:
         """Take a gradient step on the next minibatch."""
-        if self.waited >= PATIENCE:
-            tolerance = self.config.tolerance
-            raise Converged(f"--tolerance {tolerance:g}: the loss of an epoch got no better than {self.best_loss:.4g}")
         lr = scheduled(self.config.lr, self.config.schedule, self.count / self.budget)
         rows = self.rows()
         inputs, targets = self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
@@ -216,6 +213,9 @@ class NetworkModel(SupervisedModel):
         self.loss_sum.zero_()
         self.waited = 0 if mean < self.best_loss - self.config.tolerance else self.waited + 1
         self.best_loss = min(self.best_loss, mean)
+        if self.waited >= PATIENCE:
+            tolerance = self.config.tolerance
+            self.converged = f"--tolerance {tolerance:g}: the loss of an epoch got no better than {self.best_loss:.4g}"
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return probabilities of the classes (n, classes), or numbers (n,)."""

@@ -21,7 +21,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from rllab.algorithm import Converged, Metrics
+from rllab.algorithm import Metrics
 from rllab.config import Config
 from rllab.data import DatasetTask, epoch_order
 from rllab.supervised import SupervisedModel, takes_vectors
@@ -58,8 +58,6 @@ class Perceptron(SupervisedModel):
 
     def step(self) -> Metrics:
         """Go through the training part once."""
-        if self.errors == 0:
-            raise Converged("an epoch went by without an error: the classes are separated")
         inputs = self.vectors(self.train.inputs)
         x = torch.cat([inputs, torch.ones(len(inputs), 1, device=inputs.device)], 1).cpu().numpy()  # (N, numbers + 1)
         y = self.train.targets.cpu().numpy()
@@ -71,6 +69,8 @@ class Perceptron(SupervisedModel):
         self.linear.bias.copy_(new[:, -1])
         self.errors = errors
         self.count += len(y)
+        if not errors:
+            self.converged = "an epoch went by without an error: the classes are separated"
         if errors and self.count >= self.budget:
             _log.warning(
                 "the perceptron has not converged: %d errors in the last of %d epochs. More --epochs may help; "

@@ -68,7 +68,17 @@ def test_everything_on_self_is_collected_without_being_listed() -> None:
     algorithm = ready(3)
     state = algorithm.state_dict()
     assert set(state["weights"]) == {"model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"}
-    assert set(state["state"]) == {"streams", "count", "optimizer", "rng", "last", "best", "__frozen__", "__parts__"}
+    assert set(state["state"]) == {
+        "streams",
+        "count",
+        "converged",
+        "optimizer",
+        "rng",
+        "last",
+        "best",
+        "__frozen__",
+        "__parts__",
+    }
     assert state["state"]["count"] == 3
     assert state["state"]["last"] == algorithm.last
 

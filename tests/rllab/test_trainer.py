@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rllab import checkpoint, stopping
-from rllab.algorithm import Algorithm, Converged, Metrics, Objective
+from rllab.algorithm import Algorithm, Metrics, Objective
 from rllab.callbacks import Callback, Checkpoint, EarlyStopping, Evaluate, StopWhen, WriteLine
 from rllab.conditions import Condition
 from rllab.config import Config
@@ -521,9 +521,9 @@ class Validating(Counting):
         self.scores, self.learned = scores, learned
 
     def step(self) -> Metrics:
-        if self.count >= self.learned:
-            raise Converged("zero errors")
-        return super().step()
+        metrics = super().step()
+        self.converged = "zero errors" if self.count >= self.learned else None
+        return metrics
 
     def validate(self) -> Metrics:
         self.journal.append(f"validate {self.count}")
@@ -562,8 +562,13 @@ def test_patience_begins_anew_with_every_better_evaluation() -> None:
     assert algorithm.count == 100
 
 
-def test_a_method_with_nothing_left_to_learn_finishes_with_the_final_evaluation() -> None:
-    algorithm = Validating([0.0] * 11, learned=37)
-    status = trainer_of(algorithm, evaluate="50%").run()
-    assert (status, algorithm.count) == (Status("finished", "zero errors"), 37)
-    assert algorithm.journal == ["validate 37", "evaluate 37", "close"]
+@pytest.mark.parametrize("learned", [37, 50])
+def test_a_method_with_nothing_left_to_learn_finishes_with_the_final_evaluation(
+    run_folder: RunFolder, learned: int
+) -> None:
+    algorithm = Validating([0.0] * 11, learned=learned)
+    trainer = trainer_of(algorithm, run_folder, evaluate="50%", line="1")
+    trainer.logger.open(run_folder)
+    assert (trainer.run(), algorithm.count) == (Status("finished", "zero errors"), learned)
+    assert algorithm.journal[-3:] == [f"validate {learned}", f"evaluate {learned}", "close"]
+    assert untimed(run_folder)[-1]["eval/score"] == learned
