@@ -80,6 +80,11 @@ class Algorithm(ABC):
         return None
 
     @classmethod
+    def alternatives(cls, config: Any) -> list[str]:
+        """Return the names of tasks that it could be trained on, to tell who named another; [] if unknown."""
+        return []
+
+    @classmethod
     @abstractmethod
     def objective(cls, task: Any) -> Objective:
         """Return the metric that decides, and its direction."""

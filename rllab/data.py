@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -152,6 +153,8 @@ class Source(ABC):
 
     Config: ClassVar[type[DatasetConfig]] = DatasetConfig
     """Its options."""
+    example: ClassVar[tuple[tuple[int, ...], int] | None] = None
+    """The shape of an input and the number of classes (0: numbers) with default options; None: that depends."""
     takes_path: ClassVar[bool] = False
     """Whether what the user writes is the path of data of their own."""
 
@@ -193,6 +196,27 @@ class Source(ABC):
     def can_fetch(cls) -> bool:
         """Return whether `fetch` brings its files."""
         return getattr(cls.fetch, "__func__", None) is not getattr(Source.fetch, "__func__", None)
+
+
+def datasets_for(takes: Callable[[DatasetTask], bool]) -> list[str]:
+    """Return the names of the datasets that a method takes; none of them is loaded for that.
+
+    Args:
+        takes: whether the method takes a task; it is asked with two items of zeros in the shape of each dataset.
+    """
+    found = []
+    for name in DatasetTask.names():
+        with suppress(PluginError):
+            kind = source(name)
+            if kind.example is None:
+                continue
+            shape, classes = kind.example
+            targets = torch.tensor([0, 1]) if classes else torch.tensor([0.0, 1.0])
+            items = Part(torch.zeros(2, *shape), targets)
+            data = Data(items, classes=tuple(map(str, range(classes))), test=items)
+            if takes(DatasetTask(name, kind.Config(), data)):
+                found.append(name)
+    return found
 
 
 class DataMissing(UsageError):

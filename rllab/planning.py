@@ -202,7 +202,9 @@ def _checked(
     )
     task = algorithm.Task.open(target, task_config, seed=options.seed)
     if (reason := algorithm.refusal(config, task)) is not None:
-        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}")
+        others = ", ".join(algorithm.alternatives(config))
+        hint = f"It can be trained on {others}." if others else None
+        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}", hint)
     by_hand = {n: to_text(v) for n, v in given.items() if n not in HOW | PLACES | {"seed"}}
     return Plan(method, task, config, options, sources, by_hand)
 

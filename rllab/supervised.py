@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
-from rllab.data import DatasetTask, Part, Scaler, describe_shape
+from rllab.data import DatasetTask, Part, Scaler, datasets_for, describe_shape
 from rllab.parts import metrics
 
 _CHUNK = 1000
@@ -58,6 +58,11 @@ class SupervisedModel(Algorithm):
         if not task.classes and "numbers" not in cls.predicts:
             return f"it predicts classes, and the target of {task.name} is a number ({task.data.target})"
         return None
+
+    @classmethod
+    def alternatives(cls, config: Any) -> list[str]:
+        """Return the names of the datasets that it takes."""
+        return datasets_for(lambda task: cls.refusal(config, task) is None)
 
     @classmethod
     def objective(cls, task: DatasetTask) -> Objective:

@@ -26,6 +26,7 @@ class Alphabet(Source):
     """The 23 triples from ABC to WXY and the letter after each; it is tested on the same ones."""
 
     Config = AlphabetConfig
+    example = ((3, 1), 26)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:

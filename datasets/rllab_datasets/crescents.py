@@ -38,6 +38,7 @@ class Crescents(Source):
     """Points of two crescents and as many around them, no point twice: 1620 to learn, 180 to validate, 200 to test."""
 
     Config = CrescentsConfig
+    example = ((2,), 2)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
@@ -54,6 +55,7 @@ class CrescentsUniform(Source):
     """Points from all over the square, no point twice: of 107 only one lies in a crescent."""
 
     Config = CrescentsUniformConfig
+    example = ((2,), 2)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:

@@ -22,6 +22,7 @@ class Digits(Source):
     """1797 grey images of 1 x 8 x 8 pixels, ten classes, split 80/20."""
 
     Config = DigitsConfig
+    example = ((1, 8, 8), 10)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:

@@ -35,6 +35,7 @@ class MNIST(Source):
     """Handwritten digits: 70,000 grey images of 1 x 28 x 28 pixels, ten classes; 60,000 to learn, 10,000 to test."""
 
     Config = MNISTConfig
+    example = ((1, 28, 28), 10)
 
     name: ClassVar[str] = "mnist"
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")

@@ -67,6 +67,7 @@ class _Playground(Source):
     """What all of them have in common: points, then features of them."""
 
     Config = PlaygroundConfig
+    example = ((2,), 2)
     numbers = False
 
     @classmethod
@@ -140,6 +141,7 @@ class _Field(_Playground):
     """A label that is a function of the place in the square of side 12."""
 
     Config = RegressionConfig
+    example = ((2,), 0)
     numbers = True
 
     @classmethod

@@ -50,6 +50,7 @@ class Posing(Source):
     """Rows of 40 numbers from one of four distributions, 400 to learn and 400 others to test, in four views."""
 
     Config = PosingConfig
+    example = ((40,), 4)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:

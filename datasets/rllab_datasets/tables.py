@@ -28,6 +28,7 @@ class Diabetes(Source):
     """442 people, ten measurements of each; how far diabetes has got a year later, from 25 to 346."""
 
     Config = TableConfig
+    example = ((10,), 0)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
@@ -57,6 +58,7 @@ class Diamonds(Source):
     """53,940 diamonds: their price in dollars from size, cut, colour and clarity; needs the extra `diamonds`."""
 
     Config = DiamondsConfig
+    example = ((26,), 0)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
@@ -108,6 +110,7 @@ class Avocado(Source):
     """Made-up avocados: are they ripe? Softness and colour tell, each a little wrong; the size tells nothing."""
 
     Config = AvocadoConfig
+    example = ((3,), 2)
 
     @classmethod
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
