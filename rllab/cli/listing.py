@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from rllab import plugins
+from rllab.cli import COMMANDS
 from rllab.errors import PluginError
 from rllab.plugins import METHOD_GROUPS, Plugin
-
-from rllab.cli import COMMANDS
 
 KINDS: dict[str, tuple[str, ...]] = {
     "agents": ("rllab.agents",),
