@@ -355,7 +355,8 @@ def apply(choice: Choice, deterministic: bool = False) -> torch.device:
     reduced = choice.precision != "float32"
     torch.set_float32_matmul_precision("high" if reduced else "highest")
     torch.backends.cudnn.allow_tf32 = reduced
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # the call imports torch's compiler: a second
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     return torch.device(choice.device)
 

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -325,3 +326,11 @@ def test_a_memory_error_without_a_size_is_still_explained() -> None:
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     assert not device.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not device.is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_run_that_compiles_nothing_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys; from rllab import device; from rllab.device import Choice;"
+        "device.apply(Choice('cpu', 1, 'float32', '')); sys.exit('torch._inductor' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
