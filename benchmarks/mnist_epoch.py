@@ -22,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,6 +37,7 @@ from rllab import experiment, planning
 from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback
 from rllab.cli.progress import Lines
+from rllab.data import DatasetTask
 from rllab.parts.schedules import scheduled
 from rllab.planning import Plan
 from rllab.runfolder import RunFolder
@@ -48,7 +50,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Methods and their options, by name; where an epoch takes a fraction of a second, a run has several."""
 
-
 HOW = {"device": "cpu", "pictures_every": 0}
 
 
@@ -59,11 +60,11 @@ def plan(case: str, folder: Path, seed: int) -> Plan:
 
 
 def beginning(planned: Plan, share: float) -> Plan:
-    """Return a plan that trains on the first images of the training part only."""
-    part = planned.task.data.train  # type: ignore[attr-defined]
-    rows = slice(0, max(int(share * len(part)), 1))
-    data = planned.task.data  # type: ignore[attr-defined]
-    object.__setattr__(data, "train", part[rows])
+    """Return the plan, which now trains on the first images of the training part only."""
+    assert isinstance(planned.task, DatasetTask)
+    data = planned.task.data
+    rows = slice(0, max(int(share * len(data.train)), 1))
+    planned.task.data = replace(data, train=data.train[rows])
     return planned
 
 

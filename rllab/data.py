@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllab import plugins
 from rllab.config import Config
 from rllab.errors import PluginError, UnknownName, UsageError
 from rllab.fetching import Progress
+from rllab.parts.normalise import Scaling as Scaling  # sources take it from here
 from rllab.task import Task
 
 PLUGIN_GROUP = "rllab.datasets"
-Scaling: TypeAlias = Literal["none", "minmax", "standard", "center"]
 
 # --- what a dataset is ----------------------------------------------------------------------------
 
@@ -136,6 +136,11 @@ class DatasetConfig(Config):
 
     scale: Scaling = "none"
     """How inputs are scaled, by what the training part is like: none, minmax to [0, 1], standard, or center."""
+
+    @property
+    def cuts_test_part(self) -> bool:
+        """Whether --folds or --test-share cut a test part; a source that makes one itself leaves it out then."""
+        return bool(self.folds) or self.test_share is not None
 
     @model_validator(mode="after")
     def _folds_fit(self) -> Self:
@@ -275,14 +280,14 @@ class DatasetTask(Task):
             what = "`rllab data list` lists them; the path of a CSV file or of a folder is one, too."
             raise UnknownName("dataset", target, cls.names(), what)
         found = source(name)
-        options = config if isinstance(config, found.Config) else found.Config()
-        split_seed = options.split_seed if options.split_seed is not None else seed
-        data = found.load(target, options, np.random.default_rng(np.random.SeedSequence(split_seed)))
+        assert isinstance(config, found.Config), f"{target} takes options of {found.Config.__name__}"
+        split_seed = config.split_seed if config.split_seed is not None else seed
+        data = found.load(target, config, np.random.default_rng(np.random.SeedSequence(split_seed)))
         if not len(data.train):
             raise UsageError(f"{target} has no items")
-        data = split(data, options, split_seed)
+        data = split(data, config, split_seed)
         _check(target, data)
-        return cls(target, options, data)
+        return cls(target, config, data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -298,9 +303,11 @@ class DatasetTask(Task):
 def plugin_name(target: str) -> str:
     """Return which plugin opens a target: a path goes to `csv`, `folder`, ...; any other name is a plugin's own."""
     path = Path(target).expanduser()
+    if target and target not in plugins.names(PLUGIN_GROUP) and path.is_dir():
+        return "folder"
     if path.suffix and (path.is_file() or "/" in target or path.suffix == ".csv"):
         return path.suffix.removeprefix(".").lower()
-    return "folder" if target and target not in plugins.names(PLUGIN_GROUP) and path.is_dir() else target
+    return target
 
 
 def source(name: str) -> type[Source]:
@@ -322,6 +329,9 @@ def _check(target: str, data: Data) -> None:
         for name, values in (("inputs", part.inputs), ("targets", part.targets)):
             if values.is_floating_point() and not bool(torch.isfinite(values).all()):
                 raise UsageError(f"{target} has {name} that are NaN or infinite")
+        numbers = part.targets if data.classes else part.targets[:0]
+        if odd := numbers[(numbers < 0) | (numbers >= len(data.classes))].tolist():
+            raise PluginError(f"{target} has a target of {odd[0]}, and names {len(data.classes)} classes")
     if data.classes and len(present := data.train.targets.bincount().nonzero()) < 2:
         raise UsageError(f"{target} has items of one class only to learn from: {data.classes[int(present[0])]!r}")
 
@@ -412,61 +422,6 @@ def _unlike_names(what: str, trained: Sequence[str], other: Sequence[str]) -> st
         return f"{', '.join(odd[:5])} and {len(names) - len(odd[:5])} more"
 
     return f"its {what} are {listed(other, trained)}, and the model knows {listed(trained, other)}"
-
-
-# --- scaling --------------------------------------------------------------------------------------
-
-
-class Scaler(nn.Module):
-    """Scales inputs by what the training part is like; its numbers are saved with the weights.
-
-    Images of uint8 count as one feature, and are first divided by 255; any other input has one feature a column.
-
-    Args:
-        inputs: (N, *shape) of the training part.
-        how: none, minmax (to [0, 1]), standard (mean 0, standard deviation 1) or center (mean 0).
-    """
-
-    shift: Tensor
-    factor: Tensor
-
-    def __init__(self, inputs: Tensor, how: Scaling) -> None:
-        super().__init__()
-        shift, factor = _images(inputs, how) if inputs.dtype is torch.uint8 else _columns(inputs, how)
-        self.register_buffer("shift", shift)
-        self.register_buffer("factor", factor)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs (n, *shape) as float32, scaled."""
-        return (inputs - self.shift) * self.factor
-
-
-def _images(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
-    shift, factor = torch.tensor(0.0), torch.tensor(1 / 255)
-    if how in {"center", "standard"}:
-        total = squares = 0.0
-        for chunk in torch.split(inputs.flatten(), 1 << 18):  # as float32 they take four times the room
-            values = chunk.float()
-            total += float(values.sum(dtype=torch.float64))
-            squares += float(values.square_().sum(dtype=torch.float64))
-        mean = total / inputs.numel()
-        deviation = math.sqrt(max(squares / inputs.numel() - mean**2, 0.0))
-        shift = torch.tensor(mean)
-        factor = torch.tensor(1 / max(deviation, 1e-12)) if how == "standard" else factor
-    return shift, factor
-
-
-def _columns(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
-    shift, factor = torch.zeros(inputs.shape[1:]), torch.ones(inputs.shape[1:])
-    if how == "minmax":
-        low, high = inputs.amin(0), inputs.amax(0)
-        shift, factor = low, torch.where(high > low, 1 / (high - low).clamp(min=1e-12), factor)
-    if how in {"center", "standard"}:
-        shift = inputs.double().mean(0).float()
-    if how == "standard":
-        deviation = inputs.double().std(0, correction=0).float()
-        factor = torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), factor)
-    return shift, factor
 
 
 # --- batches --------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from rllab.data import DatasetTask
 from rllab.planning import Plan
 
 
-class Interval(NamedTuple):
-    """A mean, and the interval around it that has the true one with 95 % probability."""
+class ConfidenceInterval(NamedTuple):
+    """A mean, and the interval around it; of such intervals 95 % have the true mean in them."""
 
     mean: float
     low: float
@@ -27,7 +27,7 @@ def open_option(planned: Plan) -> str | None:
     return None if name in planned.sources else name
 
 
-def t_interval(values: Sequence[float]) -> Interval:
+def t_interval(values: Sequence[float]) -> ConfidenceInterval:
     """Return the mean of at least two values and its 95 % interval by Student's t, of len(values) - 1 degrees.
 
     It takes the values for independent. Scores of folds nearly are: their training parts overlap, which makes the
@@ -39,4 +39,4 @@ def t_interval(values: Sequence[float]) -> Interval:
     mean = math.fsum(values) / number
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (number - 1))
     half = float(stats.t.ppf(0.975, number - 1)) * deviation / math.sqrt(number)
-    return Interval(mean, mean - half, mean + half)
+    return ConfidenceInterval(mean, mean - half, mean + half)

@@ -6,7 +6,6 @@ like. Out: tensors of that shape and type, not scaled.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from rllab.data import Data, describe_shape
 from rllab.errors import UsageError, did_you_mean
+from rllab.textfiles import read_rows, read_text
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls pictures of so many channels."""
@@ -43,12 +43,17 @@ def read(written: str, data: Data, *, resize: bool = False) -> list[Item]:
     """
     path = Path(written).expanduser()
     if data.encode is not None:
-        return [Item(written, data.encode(_text(path) if _is_file(path) else written))]
+        if path.suffix.lower() in {".txt", ".md"} and not _is_file(path):
+            raise UsageError(f"there is no file {written}")
+        return [Item(written, data.encode(read_text(path) if _is_file(path) else written))]
     if data.train.inputs.dtype is torch.uint8 and len(data.shape) == 3:
         return [Item(written, picture(path, data.shape, resize=resize))]
     if path.suffix.lower() == ".csv" or _is_file(path):
         return [Item(f"{written}:{line}", _row(f"{written}:{line}", cells, data)) for line, cells in table(path, data)]
-    return [Item(written, _row(written, written.split(","), data))]
+    cells, whole = [cell.strip() for cell in written.split(",")], _whole(data.features)
+    if len(cells) == len(whole) < len(data.features):
+        cells = _spread(written, cells, whole, [_column(name, whole, path) for name in data.features])
+    return [Item(written, _row(written, cells, data))]
 
 
 def picture(path: Path, shape: Sequence[int], *, resize: bool = False) -> Tensor:
@@ -79,7 +84,7 @@ def picture(path: Path, shape: Sequence[int], *, resize: bool = False) -> Tensor
                 f"{path} has {image.width} x {image.height} pixels, and the model takes {width} x {height}",
                 "--resize resizes it.",
             )
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)  # as folders of images are
     pixels = np.array(image, np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -87,30 +92,20 @@ def picture(path: Path, shape: Sequence[int], *, resize: bool = False) -> Tensor
 def table(path: Path, data: Data) -> list[tuple[int, list[str]]]:
     """Return the rows of a CSV file, with their line numbers, in the columns of the training data.
 
-    A first row that is not all numbers is a header: then columns are found by name, and others are passed over.
+    A first row that is not all numbers is a header: then columns are found by name, and others are passed over. But
+    it is data if it has a kind that the training data has, in the column that has it there.
 
     Raises:
         UsageError: if it cannot be read, or lacks a column.
     """
-    lines = _text(path).splitlines()
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.reader(lines, delimiter=delimiter)
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+    rows = read_rows(path)
     if rows and not all(map(_is_number, rows[0][1])):
-        header = rows.pop(0)[1]
+        whole, first = _whole(data.features), rows[0][1]
+        kinds = {f"{name}={cell}" for name, cell in zip(whole, first, strict=False)} & set(data.features)
+        bare = len(first) == len(whole) and bool(kinds)
+        header = whole if bare else rows.pop(0)[1]
         columns = [_column(name, header, path) for name in data.features or header]
-        kinds: dict[int, list[str]] = {}
-        for at, value in columns:
-            if value is not None:
-                kinds.setdefault(at, []).append(value)
-        for line, cells in rows:
-            if len(cells) != len(header):
-                raise UsageError(f"{path}:{line} has {len(cells)} columns, and the header has {len(header)}")
-            for at, known in kinds.items():
-                if cells[at] not in known:
-                    listed = did_you_mean(cells[at], known) or f"The model knows {', '.join(known[:20])}."
-                    raise UsageError(f"{path}:{line}: there is no {header[at]} {cells[at]!r}", listed)
-        rows = [(line, [_cell(cells[at], value) for at, value in columns]) for line, cells in rows]
+        rows = [(line, _spread(f"{path}:{line}", cells, header, columns)) for line, cells in rows]
     if not rows:
         raise UsageError(f"{path} has no rows")
     return rows
@@ -123,7 +118,32 @@ def _column(name: str, header: list[str], path: Path) -> tuple[int, str | None]:
     whole, _, value = name.partition("=")
     if value and whole in header:
         return header.index(whole), value
-    raise UsageError(f"{path} has no column {name!r}, which the model takes", did_you_mean(name, header))
+    missing = whole if value else name
+    raise UsageError(f"{path} has no column {missing!r}, which the model takes", did_you_mean(missing, header))
+
+
+def _whole(features: Sequence[str]) -> list[str]:
+    """Return the columns that the features were made of: `cut` for `cut=Fair` and `cut=Ideal`."""
+    return list(dict.fromkeys(name.partition("=")[0] for name in features))
+
+
+def _spread(
+    name: str, cells: Sequence[str], header: Sequence[str], columns: Sequence[tuple[int, str | None]]
+) -> list[str]:
+    """Return a row as it stands in a file in the columns of the training data, each kind as 0 or 1."""
+    if len(cells) != len(header):
+        raise UsageError(f"{name} has {len(cells)} columns, and the header has {len(header)}")
+    kinds: dict[int, list[str]] = {}
+    for at, value in columns:
+        if value is not None:
+            kinds.setdefault(at, []).append(value)
+        elif not cells[at]:
+            raise UsageError(f"{name} has nothing in the column {header[at]!r}")
+    for at, known in kinds.items():
+        if cells[at] not in known:
+            listed = did_you_mean(cells[at], known) or f"The model knows {', '.join(known[:20])}."
+            raise UsageError(f"{name}: there is no {header[at]} {cells[at]!r}", listed)
+    return [_cell(cells[at], value) for at, value in columns]
 
 
 def _cell(cell: str, value: str | None) -> str:
@@ -155,11 +175,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a text that is too long for the name of a file
         return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise UsageError(f"cannot read {path}: {reason}") from None

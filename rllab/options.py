@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -67,6 +68,22 @@ def given(ctx: click.Context) -> dict[str, Any]:
         for name, value in ctx.params.items()
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
+
+
+def target_among(args: list[str], known: Collection[str], options: Sequence[click.Option], ctx: click.Context) -> str:
+    """Return the target among arguments whose options are not all known yet; "" if there is none.
+
+    Args:
+        args: what was written after the command's name.
+        known: names of targets; else it is the first argument that belongs to no option.
+        options: those that are known; others may take a value, which nothing tells from an argument.
+        ctx: the command's.
+    """
+    trial = click.Command(None, params=list(options), add_help_option=False)
+    lenient: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+    with trial.make_context(None, list(args), parent=ctx.parent, resilient_parsing=True, **lenient) as parsed:
+        plain = [argument for argument in parsed.args if not argument.startswith("-")]
+    return next((argument for argument in plain if argument in known), plain[0] if plain else "")
 
 
 def _option(name: str, field: FieldInfo, section: str) -> click.Option:

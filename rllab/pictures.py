@@ -27,7 +27,7 @@ _CLASSES = 100
 """Classes of a confusion matrix that is drawn."""
 _COLUMNS = 8
 """Columns of a row of numbers that is shown as such; longer ones are lines."""
-_UNITS = 64
+_FEATURES = 64
 """Features up to which the weights of a first layer are drawn."""
 
 
@@ -150,7 +150,7 @@ def inside(model: SupervisedModel) -> dict[str, Any]:
     if weights is not None and weights.dim() == 4:
         names = model.classes if whole and len(weights) == len(model.classes) else ()
         found["filters"] = render(plots.tiles(weights.cpu().numpy(), title, names=names))
-    elif weights is not None and weights.dim() == 2 and weights.shape[1] <= _UNITS:
+    elif weights is not None and weights.dim() == 2 and weights.shape[1] <= _FEATURES:
         features = _features(model)
         if len(weights) == 1:
             drawn = plots.bars(features, weights[0].cpu().numpy(), "weight", title)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
-from rllab.data import DatasetTask, Part, Scaler, datasets_for, describe_shape
+from rllab.data import DatasetTask, Part, datasets_for, describe_shape
 from rllab.parts import metrics
+from rllab.parts.normalise import Scaler
 
 _CHUNK = 1000
 """Items that are predicted at once."""
@@ -108,8 +109,7 @@ class SupervisedModel(Algorithm):
         """Measure on the test part, and on the validation part if there is one; or on another `part` alone."""
         if part is not None:
             return self.measure(part, "eval")
-        measured = self.validate() or {}
-        return measured | self.measure(self.task.data.parts["test"], "eval")
+        return self.validate() | self.measure(self.task.data.parts["test"], "eval")
 
     def validate(self) -> Metrics:
         """Measure on the validation part; {} without one."""
@@ -166,8 +166,8 @@ class SupervisedModel(Algorithm):
         return pictures.of_predictor(self, final=final)
 
 
-def takes_vectors(task: DatasetTask) -> int:
-    """Return the numbers in one input, for methods that flatten it."""
+def input_size(task: DatasetTask) -> int:
+    """Return how many numbers there are in one input, for methods that flatten it."""
     return int(torch.Size(task.shape).numel())
 
 

@@ -35,14 +35,13 @@ class Alphabet(Source):
         inputs = (starts[:, None] + np.arange(LENGTH))[..., None] / len(LETTERS)
         skipped = len(LETTERS) - config.letters
         items = classification(inputs, starts + LENGTH - skipped)
-        held_out = bool(config.folds or config.test_share is not None)
-        notes = {} if held_out else {"test part": "the same 23 triples: what is measured is memory, not generalisation"}
+        same = {"test part": "the same 23 triples: what is measured is memory, not generalisation"}
         return Data(
             items,
             tuple(LETTERS[skipped:]),
-            test=None if held_out else items,
+            test=None if config.cuts_test_part else items,
             target="next letter",
-            notes=notes,
+            notes={} if config.cuts_test_part else same,
             encode=encode,
         )
 

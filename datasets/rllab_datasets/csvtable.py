@@ -6,8 +6,6 @@ its values; but one in which nearly all cells are numbers is taken for a slip, a
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
@@ -20,8 +18,8 @@ from numpy.typing import NDArray
 
 from rllab.data import Data, classification, regression
 from rllab.errors import UsageError, did_you_mean
+from rllab.textfiles import DELIMITERS, read_rows
 
-_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NEARLY_ALL = 0.9
@@ -46,7 +44,8 @@ class Column:
         odd = [row for row, cell in enumerate(self.cells) if not _NUMBER.fullmatch(cell)]
         if not odd:
             values = np.array([float(cell) for cell in self.cells])
-            for row in np.flatnonzero(np.abs(values) > np.finfo(np.float32).max):
+            if len(large := np.flatnonzero(np.abs(values) > np.finfo(np.float32).max)):
+                row = int(large[0])
                 raise UsageError(f"{path}, line {self.lines[row]}: {self.cells[row]} is too large a number")
             return values
         if len(odd) < (1 - _NEARLY_ALL) * len(self.cells):
@@ -70,24 +69,12 @@ class Table:
 
 
 def read(path: Path, *, delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto", header: bool = True) -> Table:
-    """Read a file in UTF-8; cells may be quoted, and quoted ones have line ends in them.
+    """Read a file.
 
     Raises:
         UsageError: if it cannot be read, or has no rows, or rows that differ in length; with the line.
     """
-    text = _text(path)
-    first = text.lstrip("\r\n").partition("\n")[0]
-    between = _DELIMITERS[delimiter] if delimiter != "auto" else max(_DELIMITERS.values(), key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True, skipinitialspace=True)
-    rows: list[tuple[int, list[str]]] = []
-    begun = 1
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                rows.append((begun, [cell.strip() for cell in row]))
-            begun = reader.line_num + 1
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {begun}: {error}", "A quote may be open, or stand within a cell.") from None
+    rows = read_rows(path, None if delimiter == "auto" else DELIMITERS[delimiter])
     if not rows:
         raise UsageError(f"{path} is empty")
     names = _names(path, rows[0][1]) if header else [str(number) for number in range(1, len(rows[0][1]) + 1)]
@@ -103,19 +90,6 @@ def read(path: Path, *, delimiter: Literal["auto", "comma", "semicolon", "tab"] 
     lines = [line for line, _ in rows]
     columns = zip(names, zip(*(row for _, row in rows), strict=True), strict=True)
     return Table(path, [Column(name, list(cells), lines) for name, cells in columns])
-
-
-def _text(path: Path) -> str:
-    raw = b""
-    try:
-        raw = path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        hint = f"`iconv -f latin1 -t utf-8 {path.name}` turns one in Latin-1 into UTF-8."
-        raise UsageError(f"{path}, line {line}: not UTF-8 (byte {raw[error.start]:#04x})", hint) from None
 
 
 def _names(path: Path, row: list[str]) -> list[str]:

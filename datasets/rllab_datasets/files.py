@@ -71,7 +71,7 @@ class FolderConfig(DatasetConfig):
     grey: bool = False
     """Leave the colours out."""
 
-    represent: Literal["onehot", "counts", "ngrams"] = "counts"
+    represent: folders.Represent = "counts"
     """How texts become numbers: which words occur, how often they do, or how often runs of characters do."""
 
     ngram: PositiveInt = 3
@@ -101,7 +101,7 @@ class Folder(Source):
         if not path.is_dir():
             raise UsageError(f"{target} is no folder")
         listing = folders.find(path)
-        if config.folds or config.test_share is not None:
+        if config.cuts_test_part:
             listing = listing.pooled()
         if listing.kind == "images":
             return folders.images(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rllab import stopping
 from rllab.data import Data, Part, classification
 from rllab.errors import UsageError
+from rllab.textfiles import read_text
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 _TEXTS = frozenset({".txt", ".md"})
 _PARTS = ("train", "validation", "test")
 
-Represent = Literal["onehot", "counts", "ngrams"]
+Represent: TypeAlias = Literal["onehot", "counts", "ngrams"]
 
 
 @dataclass(frozen=True)
@@ -196,15 +197,7 @@ def _runs(length: int) -> Callable[[str], Iterable[str]]:
 
 def _text(file: Path) -> str:
     stopping.check()
-    raw = b""
-    try:
-        raw = file.read_bytes()
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{file}, line {line}: not UTF-8 (byte {raw[error.start]:#04x})") from None
+    return read_text(file)
 
 
 # --- both -----------------------------------------------------------------------------------------

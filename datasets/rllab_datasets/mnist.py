@@ -104,14 +104,16 @@ class MNIST(Source):
     @classmethod
     def _read(cls, path: Path, dimensions: int) -> NDArray[np.uint8]:
         """Return the array in a file whose bytes are those that were published."""
-        array, digest = read_idx(path)
+        mend = f"Move it away; `rllab data fetch {cls.name}` brings the right one."
+        try:
+            array, digest = read_idx(path)
+        except UsageError as error:
+            raise UsageError(error.message, mend) from None
         if array.ndim != dimensions:
-            raise UsageError(f"{path} has {array.ndim} dimensions, not {dimensions}")
+            raise UsageError(f"{path} has {array.ndim} dimensions, not {dimensions}", mend)
         if digest != cls.sha256.get(_plain(path), digest):
-            raise UsageError(
-                f"{path} is not the published file: its bytes have another SHA-256 ({digest[:12]}...)",
-                f"Move it away; `rllab data fetch {cls.name}` brings the right one.",
-            )
+            what = f"{path} is not the published file: its bytes have another SHA-256 ({digest[:12]}...)"
+            raise UsageError(what, mend)
         return array
 
     @classmethod

@@ -56,13 +56,15 @@ class Posing(Source):
     def load(cls, target: str, config: Any, rng: np.random.Generator) -> Data:
         """Draw the rows to learn from, then those to test on."""
         train, test = (_part(config, rng) for _ in range(2))
-        features = tuple(
-            f"{'bin' if config.view == 'histogram' else 'value'} {n}" for n in range(train.inputs.shape[1])
+        what = "bin" if config.view == "histogram" else "value"
+        return Data(
+            train,
+            tuple(DISTRIBUTIONS),
+            test=None if config.cuts_test_part else test,
+            features=tuple(f"{what} {n}" for n in range(train.inputs.shape[1])),
+            target="distribution",
+            notes={"view": config.view},
         )
-        notes = {"view": config.view}
-        if config.folds or config.test_share is not None:  # they say themselves what is tested on
-            return Data(train, tuple(DISTRIBUTIONS), features=features, target="distribution", notes=notes)
-        return Data(train, tuple(DISTRIBUTIONS), None, test, features, "distribution", notes)
 
 
 def _part(config: PosingConfig, rng: np.random.Generator) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _GROUP = "rllab.datasets"
 _KERNELS = ("edge", "blur", "sharpen", "emboss")
+"""Those of `rllab.parts.samples`, which imports torch."""
 _MOST_ROWS = 40
 """Rows that a table of classes or features has on screen; JSON has all."""
 
@@ -89,15 +91,11 @@ class _ShowCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Add the options of the dataset, then parse."""
         from rllab.data import DatasetTask
-        from rllab.options import options_of
+        from rllab.options import options_of, target_among
 
         own = [parameter for parameter in self.params if not hasattr(parameter, "section")]
-        trial = click.Command(self.name, params=[p for p in own if isinstance(p, click.Option)], add_help_option=False)
-        lenient: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
-        with trial.make_context(self.name, list(args), parent=ctx.parent, resilient_parsing=True, **lenient) as parsed:
-            plain = [argument for argument in parsed.args if not argument.startswith("-")]
-        known = set(DatasetTask.names())
-        name = next((argument for argument in plain if argument in known), plain[0] if plain else "")
+        options = [parameter for parameter in own if isinstance(parameter, click.Option)]
+        name = target_among(args, DatasetTask.names(), options, ctx)
         self.params = [*own, *options_of(DatasetTask.config_class(name), "The dataset")]
         return super().parse_args(ctx, args)
 
@@ -264,7 +262,7 @@ def fetch_command(name: str, to: Path | None, mirror: str | None) -> None:
     for file in files:
         click.echo(file)
     if to is not None and to.expanduser().resolve() != fetching.data_folder().resolve():
-        click.echo(f"A run finds them with RLLAB_DATA={to}.", err=True)
+        click.echo(f"A run finds them with RLLAB_DATA={shlex.quote(str(to))}.", err=True)
 
 
 def _why_not(found: type[Source]) -> str:

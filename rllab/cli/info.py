@@ -122,15 +122,15 @@ def _network(folder: RunFolder) -> None:
     except RllabError as error:  # such as data that are not on this machine
         click.echo(f"  layers      cannot be shown: {error.message}")
         return
-    rows = [("layer", "output", "parameters", "sees")]
+    rows = [("layer", "output", "parameters", "receptive field")]
     total = 0
     for name, shape, parameters, receptive_field in model.layers():
-        sees = f"{receptive_field} x {receptive_field}" if receptive_field else ""
-        rows.append((name, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "", sees))
+        field = f"{receptive_field} x {receptive_field}" if receptive_field else ""
+        rows.append((name, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "", field))
         total += parameters
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     click.echo("  layers")
-    for name, shape, number, sees in rows:
-        text = f"    {name:{widths[0]}}  {shape:>{widths[1]}}  {number:>{widths[2]}}  {sees:>{widths[3]}}"
+    for name, shape, number, field in rows:
+        text = f"    {name:{widths[0]}}  {shape:>{widths[1]}}  {number:>{widths[2]}}  {field:>{widths[3]}}"
         click.echo(text.rstrip())
     click.echo(f"  parameters  {total:,} in all")

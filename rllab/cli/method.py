@@ -16,7 +16,7 @@ from rllab.config import plain, write_toml
 from rllab.data import DataMissing
 from rllab.errors import EXIT_DONE, EXIT_STOPPED
 from rllab.folds import open_option
-from rllab.options import SectionedCommand, SectionedOption, given, options_of
+from rllab.options import SectionedCommand, SectionedOption, given, options_of, target_among
 from rllab.planning import Method, Plan, plan_method
 from rllab.runfolder import RunFolder
 from rllab.runoptions import RunOptions
@@ -58,19 +58,11 @@ class MethodCommand(SectionedCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Add the options of the target, then parse."""
-        task, target = self.method.algorithm.Task, self._target(ctx, args)
+        task = self.method.algorithm.Task
+        target = target_among(args, task.names(), [*self._options, *self._switches], ctx)
         own = options_of(task.config_class(target), f"The {task.kind}", names=self.method.task_options(target))
         self.params = [self.params[0], *self._options, *own, *self._switches]
         return super().parse_args(ctx, args)
-
-    def _target(self, ctx: click.Context, args: list[str]) -> str:
-        """Return the target among arguments whose options are not all known yet; "" if there is none."""
-        trial = click.Command(self.name, params=[*self._options, *self._switches], add_help_option=False)
-        lenient: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
-        with trial.make_context(self.name, list(args), parent=ctx.parent, resilient_parsing=True, **lenient) as parsed:
-            plain = [argument for argument in parsed.args if not argument.startswith("-")]
-        known = set(self.method.algorithm.Task.names())
-        return next((argument for argument in plain if argument in known), plain[0] if plain else "")
 
     def _run(self, target: str, **_: Any) -> int:
         values = given(click.get_current_context())

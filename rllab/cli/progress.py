@@ -27,7 +27,7 @@ _BASELINES = {
     "eval/majority_accuracy": "always the most frequent class",
     "eval/mean_rmse": "always the mean of the targets",
 }
-"""What a score is worth something beside."""
+"""What stands beside a score, and how it is made."""
 
 
 def watch(planned: Plan, folder: RunFolder) -> Sequence[Callback]:
@@ -72,7 +72,8 @@ class Display:
         last = (info.get("metrics") or {}).get(metric)
         if last is not None:
             best = info.get("best") or {}
-            kept = f", best {best['value']:.4g} at step {best['step']:,}" if best else ""
+            picked = f" {best['metric']}" if best and best["metric"] != metric else ""
+            kept = f", best{picked} {best['value']:.4g} at step {best['step']:,}" if best else ""
             console.print(f"{metric} {last:.4g} at the end{kept}")
         predicts = False
         for name, words in _BASELINES.items():

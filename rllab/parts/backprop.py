@@ -3,8 +3,8 @@
     forward    h_0 = x,  h_l = f(W_l h_(l-1) + b_l),  and no f at the last layer
     backward   g_L = dloss/doutputs,  dW_l = g_l' h_(l-1),  db_l = sum of g_l,  g_(l-1) = (g_l W_l) * f'(h_(l-1))
 
-Autograd does the same sums and gives the same bits. For small networks and batches, what it keeps beside them (a
-graph, a node for each operation, a tensor for each gradient) takes longer than the sums.
+Autograd does the same sums, and for ReLU gives the same bits. For small networks and batches, what it keeps beside
+them (a graph, a node for each operation, a tensor for each gradient) takes longer than the sums.
 """
 
 from __future__ import annotations

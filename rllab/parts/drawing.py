@@ -177,6 +177,11 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def out_of(shown: int, total: int) -> str:
+    """Return how many are shown, and of how many if that is not all."""
+    return f"{total}" if shown == total else f"{shown} of {total}"
+
+
 def pixels(item: ArrayLike) -> NDArray[Any]:
     """Return an image (channels, height, width) or (height, width) as matplotlib takes it: grey, or with colours last.
 

@@ -19,7 +19,7 @@ def confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 def accuracy(matrix: Tensor) -> float:
     """Return the share of items that were predicted right."""
-    return float(matrix.trace() / matrix.sum())
+    return float(matrix.trace().double() / matrix.sum())
 
 
 def recalls(matrix: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
-"""Running normalisation of observations, whose statistics are saved with the model."""
+"""Normalisation of inputs, whose statistics are saved with the model: running ones, and those of a training part."""
 
 from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +58,59 @@ class RunningNormalizer(nn.Module):
         """Return normalised inputs (batch, size) in float32."""
         scaled = (inputs - self.mean) / (self.variance + 1e-8).sqrt()
         return scaled.clamp(-self.clip, self.clip).float()
+
+
+Scaling: TypeAlias = Literal["none", "minmax", "standard", "center"]
+
+
+class Scaler(nn.Module):
+    """Scales inputs by what the training part is like; its numbers are saved with the weights.
+
+    Images of uint8 count as one feature, and are first divided by 255, which is all that minmax does to them; any
+    other input has one feature a column.
+
+    Args:
+        inputs: (N, *shape) of the training part.
+        how: none, minmax (to [0, 1]), standard (mean 0, standard deviation 1) or center (mean 0).
+    """
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, inputs: Tensor, how: Scaling) -> None:
+        super().__init__()
+        shift, factor = _images(inputs, how) if inputs.dtype is torch.uint8 else _columns(inputs, how)
+        self.register_buffer("shift", shift)
+        self.register_buffer("factor", factor)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return inputs (n, *shape) as float32, scaled."""
+        return (inputs - self.shift) * self.factor
+
+
+def _images(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
+    shift, factor = torch.tensor(0.0), torch.tensor(1 / 255)
+    if how in {"center", "standard"}:
+        total = squares = 0.0
+        for chunk in torch.split(inputs.flatten(), 1 << 18):  # as float32 they take four times the room
+            values = chunk.float()
+            total += float(values.sum(dtype=torch.float64))
+            squares += float(values.square_().sum(dtype=torch.float64))
+        mean = total / inputs.numel()
+        deviation = math.sqrt(max(squares / inputs.numel() - mean**2, 0.0))
+        shift = torch.tensor(mean)
+        factor = torch.tensor(1 / max(deviation, 1e-12)) if how == "standard" else factor
+    return shift, factor
+
+
+def _columns(inputs: Tensor, how: Scaling) -> tuple[Tensor, Tensor]:
+    shift, factor = torch.zeros(inputs.shape[1:]), torch.ones(inputs.shape[1:])
+    if how == "minmax":
+        low, high = inputs.amin(0), inputs.amax(0)
+        shift, factor = low, torch.where(high > low, 1 / (high - low).clamp(min=1e-12), factor)
+    if how in {"center", "standard"}:
+        shift = inputs.double().mean(0).float()
+    if how == "standard":
+        deviation = inputs.double().std(0, correction=0).float()
+        factor = torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), factor)
+    return shift, factor

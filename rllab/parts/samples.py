@@ -86,7 +86,7 @@ def _grid(task: DatasetTask) -> Figure:
 
 
 def _scatter(task: DatasetTask) -> Figure:
-    figure = drawing.sheet(6.4, 4.8, f"{task.name}: {_sizes(task)}")
+    figure = drawing.sheet(6.4, 4.8, _heading(task))
     axes = figure.subplots()
     names = task.data.features or ("x", "y")
     axes.set(xlabel=names[0], ylabel=names[1], box_aspect=1)
@@ -167,10 +167,6 @@ def _lines(task: DatasetTask) -> Figure:
     return figure
 
 
-def _sizes(task: DatasetTask) -> str:
-    return f"{len(task.data.train):,} items of the training part"
-
-
 def _spread(part: Part, number: int) -> torch.Tensor:
     """Return the numbers of at most so many rows, spread over all."""
     return torch.linspace(0, len(part) - 1, min(number, len(part))).long()
@@ -216,7 +212,7 @@ def kernel(task: DatasetTask, name: str) -> Image:
         known = f"There are: {', '.join(KERNELS)}."
         raise UsageError(f"there is no kernel {name!r}", did_you_mean(name, KERNELS) or known)
     if len(task.shape) != 3:
-        raise UsageError(f"{task.name} has no images that a kernel could go over", "digits and mnist have.")
+        raise UsageError(f"{task.name} has no images that a kernel could go over", "`rllab data list` says which have.")
     return drawing.render(draw_kernel(task, name))
 
 
@@ -239,7 +235,7 @@ def draw_kernel(task: DatasetTask, name: str) -> Figure:
     first.set_title("kernel: weights of 3x3 pixels")
     for axes, title, image in ((before, "before", item), (after, "after, cut to 0-255", convolve(item, weights))):
         axes.imshow(drawing.pixels(image), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{title}")
+        axes.set_title(title)
     for axes in (first, before, after):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)

@@ -41,7 +41,7 @@ class Majority(SupervisedModel):
         self.answer = Answer(max(len(self.classes), 1)).to(device)
 
     def step(self) -> Metrics:
-        """Count."""
+        """Count the classes, or take the mean."""
         targets = self.train.targets
         shares = torch.bincount(targets, minlength=len(self.classes)) / len(targets) if self.classes else targets.mean()
         self.answer.numbers.copy_(shares)

@@ -57,7 +57,7 @@ class NetworkConfig(Config):
     """How much of the running means of the gradient and of its square Adam keeps at a step."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """How much large weights are penalised; decoupled from the step size's scaling for adamw."""
+    """How much large weights are penalised: L2, and for adamw apart from the gradient (Loshchilov & Hutter, 2019)."""
 
     max_grad_norm: NonNegativeFloat = 0.0
     """The gradient is clipped to this norm; 0: no clipping."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rllab.algorithm import Metrics
 from rllab.config import Config
 from rllab.data import DatasetTask, epoch_order
-from rllab.supervised import SupervisedModel, takes_vectors
+from rllab.supervised import SupervisedModel, input_size
 
 _log = logging.getLogger("rllab")
 
@@ -51,10 +51,9 @@ class Perceptron(SupervisedModel):
     def __init__(self, config: PerceptronConfig, task: DatasetTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
         rows = len(self.classes) if len(self.classes) > 2 else 1
-        self.linear = nn.Linear(takes_vectors(task), rows).to(device).requires_grad_(False)
+        self.linear = nn.Linear(input_size(task), rows).to(device).requires_grad_(False)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.errors = -1  # in the last epoch; none has gone by
 
     def step(self) -> Metrics:
         """Go through the training part once."""
@@ -67,7 +66,6 @@ class Perceptron(SupervisedModel):
         new = torch.from_numpy(w)
         self.linear.weight.copy_(new[:, :-1])
         self.linear.bias.copy_(new[:, -1])
-        self.errors = errors
         self.count += len(y)
         if not errors:
             self.converged = "an epoch went by without an error: the classes are separated"

@@ -123,6 +123,23 @@ def test_a_kind_that_the_data_has_not_is_refused(tmp_path: Path) -> None:
         rows("carat,cut\n0.5,Idea\n", tmp_path, KINDS)
 
 
+def test_kinds_are_found_without_a_header_too(tmp_path: Path) -> None:
+    assert rows("0.5,Ideal\n0.7,Fair\n", tmp_path, KINDS) == {
+        "rows.csv:1": [0.5, 0, 1],
+        "rows.csv:2": pytest.approx([0.7, 1, 0]),
+    }
+    assert one("0.5, Ideal", KINDS).tolist() == [0.5, 0, 1]
+    with pytest.raises(UsageError, match="there is no cut 'Idea'\nDid you mean 'Ideal'"):
+        one("0.5,Idea", KINDS)
+
+
+def test_what_a_row_of_kinds_lacks_is_called_as_the_file_calls_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no column 'cut', which the model takes"):
+        rows("carat\n0.5\nx\n", tmp_path, KINDS)
+    with pytest.raises(UsageError, match=r"rows\.csv:2 has nothing in the column 'carat'"):
+        rows("carat,cut\n,Ideal\n", tmp_path, KINDS)
+
+
 # --- texts
 
 
@@ -132,3 +149,12 @@ def test_a_text_or_the_file_of_one_is_encoded_as_the_data_says(tmp_path: Path) -
     (tmp_path / "text.txt").write_text("abracadabra")
     assert one(tmp_path / "text.txt", texts).tolist() == [5, 11]
     assert one("a" * 5000, texts).tolist() == [5000, 5000]  # too long to be the name of a file
+    with pytest.raises(UsageError, match=r"there is no file nothing\.txt"):
+        one("nothing.txt", texts)
+
+
+def test_a_cell_in_quotes_may_have_the_delimiter_and_line_ends_in_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('note,width,height\n"wide,\nlow", 2, 1\nplain,3,4\n')
+    items = read(str(tmp_path / "rows.csv"), TABLE)
+    assert [item.inputs.tolist() for item in items] == [[2, 1], [3, 4]]
+    assert [item.name.rpartition(":")[2] for item in items] == ["2", "4"]

@@ -96,6 +96,13 @@ def test_a_file_that_is_not_what_it_claims_is_refused(tmp_path, content, message
 # --- the dataset ------------------------------------------------------------------------------------
 
 
+def test_who_has_a_damaged_file_is_told_how_to_get_a_whole_one(folder):
+    fill(folder)
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES))[:-9])
+    with pytest.raises(UsageError, match=r"(?s)is damaged.*Move it away; `rllab data fetch mnist`"):
+        opened()
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_images_keep_their_order_and_their_parts(folder, ending):
     fill(folder, ending)

@@ -78,7 +78,7 @@ def test_info_of_a_run_of_a_network_shows_its_layers_and_counts_its_parameters(r
     assert done.code == 0
     lines = rllab("info", "run").out.splitlines()
     table = [line.split() for line in lines[lines.index("  layers") + 1 :]]
-    assert table[0] == ["layer", "output", "parameters", "sees"]
+    assert table[0] == ["layer", "output", "parameters", "receptive", "field"]
     assert [row[2] for row in table[1:-1] if len(row) > 2] == ["9", "8"]  # 2 x 3 + 3, and 3 x 2 + 2
     assert table[-1] == ["parameters", "17", "in", "all"]
 

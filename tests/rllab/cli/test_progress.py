@@ -120,6 +120,12 @@ def test_the_summary_of_a_predictor_has_the_baseline_and_its_own_commands(tmp_pa
     assert "eval/rmse 1.5 at the end\nThe baseline, always the mean of the targets: 2\n" in text
 
 
+def test_the_summary_names_the_metric_that_picked_the_best_checkpoint(tmp_path):
+    best = {"metric": "validation/accuracy", "value": 0.65, "step": 1000}
+    text = summary(tmp_path, metrics={"eval/accuracy": 0.685}, best=best)
+    assert "eval/accuracy 0.685 at the end, best validation/accuracy 0.65 at step 1,000\n" in text
+
+
 def test_the_summary_of_an_agent_has_no_baseline_and_nothing_to_predict(tmp_path):
     text = summary(tmp_path, metrics={"eval/accuracy": 0.5})
     assert "baseline" not in text

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from rllab.parts import normalise
-from rllab.parts.normalise import RunningNormalizer, precision
+from rllab.parts.normalise import RunningNormalizer, Scaler, precision
 from rllab.state import load_weights, weights
 
 
@@ -79,3 +80,52 @@ def test_statistics_in_float32_work_and_load_where_they_are_float64(monkeypatch:
     load_weights(owner, weights(small))
     assert {buffer.dtype for buffer in owner.normalizer.buffers()} == {torch.float64}
     assert owner.normalizer.mean.tolist() == [2.0, 3.0, 4.0]
+
+
+# --- by the training part ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table() -> torch.Tensor:
+    numbers = np.random.default_rng(0).normal([5, -100, 0.001], [2, 30, 0.0001], (200, 3))
+    return torch.from_numpy(numbers).float()
+
+
+@pytest.mark.parametrize(
+    ("how", "theirs"),
+    [("minmax", MinMaxScaler()), ("standard", StandardScaler()), ("center", StandardScaler(with_std=False))],
+)
+def test_columns_are_scaled_as_scikit_learn_does(table, how, theirs):
+    train, test = table[:150], table[150:]
+    expected = theirs.fit(train.double().numpy()).transform(test.double().numpy())
+    np.testing.assert_allclose(Scaler(train, how)(test).numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_none_leaves_columns_exactly_as_they_are(table):
+    assert torch.equal(Scaler(table, "none")(table), table)
+
+
+@pytest.mark.parametrize("how", ["minmax", "standard", "center"])
+def test_a_column_that_is_always_the_same_becomes_zero(how):
+    assert torch.equal(Scaler(torch.full((4, 1), 7.0), how)(torch.full((2, 1), 7.0)), torch.zeros(2, 1))
+
+
+def test_images_are_divided_by_255_whatever_the_training_part_is_like():
+    images = torch.tensor([0, 51, 102], dtype=torch.uint8).reshape(3, 1, 1, 1)
+    for how in ("none", "minmax"):
+        torch.testing.assert_close(Scaler(images, how)(images).flatten(), torch.tensor([0, 0.2, 0.4]))
+
+
+def test_images_are_one_feature_when_they_are_centred():
+    images = torch.tensor([[0, 255], [255, 255]], dtype=torch.uint8).reshape(2, 1, 1, 2)
+    torch.testing.assert_close(Scaler(images, "center")(images).flatten(), torch.tensor([-0.75, 0.25, 0.25, 0.25]))
+    scaled = Scaler(images, "standard")(images)
+    torch.testing.assert_close(scaled.mean(), torch.tensor(0.0))
+    torch.testing.assert_close(scaled.std(correction=0), torch.tensor(1.0))
+
+
+def test_what_a_scaler_knows_is_saved_with_the_weights(table):
+    saved = Scaler(table, "standard").state_dict()
+    other = Scaler(torch.zeros(1, 3), "none")
+    other.load_state_dict(saved)
+    assert torch.equal(other(table), Scaler(table, "standard")(table))
