@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _FOLD_AT = 256
 """Recorded steps that are kept before they are folded into sums."""
+_HAND_ON = 1.0
+"""Seconds between two times at which TensorBoard's thread is woken."""
 
 
 class NonFinite(RunFailed):
@@ -166,11 +168,10 @@ class Logger:
         """Add what was recorded to the sums, in order, so that the sums do not depend on when they are made."""
         recorded, self._recorded = self._recorded, []
         for name, values in _columns([metrics for _, metrics in recorded]):
-            numbers = _to_floats(values)
-            self._fold_column(name, numbers)
-            if "loss" in name and not math.isfinite(sum(numbers)):
+            total = self._fold_column(name, values)
+            if "loss" in name and not math.isfinite(total):
                 counts = (count for count, metrics in recorded if name in metrics)
-                for count, number in zip(counts, numbers, strict=True):
+                for count, number in zip(counts, _to_floats(values), strict=True):
                     if not math.isfinite(number) and (self._broken is None or count < self._broken[0]):
                         self._broken = count, f"{name} became {number} at step {count}"
 
@@ -178,12 +179,17 @@ class Logger:
         if self._broken is not None:
             raise NonFinite(self._broken[1])
 
-    def _fold_column(self, name: str, numbers: Sequence[float]) -> None:
-        total, number = self._folded.get(name, (0.0, 0.0))
+    def _fold_column(self, name: str, values: Sequence[float | Tensor]) -> float:
+        """Add values of a metric to its sum, one after the other: `sum` may round differently; return their own sum."""
+        before, number = self._folded.get(name, (0.0, 0.0))
+        numbers = cast(Sequence[float], values) if type(values[0]) is float else _to_floats(values)
+        total = reduce(add, numbers, before)
+        if type(total) is not float:  # there was something else among them
+            numbers = _to_floats(values)
+            total = reduce(add, numbers, before)
         last = self._reductions.get(name) == "last"
-        # one after the other: `sum` may round differently
-        total = numbers[-1] if last else reduce(add, numbers, total)
-        self._folded[name] = [total, number + len(numbers)]
+        self._folded[name] = [numbers[-1] if last else total, number + len(numbers)]
+        return total
 
     def state_dict(self) -> dict[str, Any]:
         """Return unwritten sums, and where the writers are.
@@ -308,11 +314,16 @@ def _png(item: object) -> bytes:
 
 
 class TensorBoardWriter(Writer):
-    """Writes TensorBoard's event files: scalars, pictures, texts, and hyperparameters for the HPARAMS tab."""
+    """Writes TensorBoard's event files: scalars, pictures, texts, and hyperparameters for the HPARAMS tab.
+
+    Lines are handed on once a second: TensorBoard writes in a thread, and each time it wakes training waits.
+    """
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
         self._last_step: int | None = None
+        self._lines: list[tuple[int, float, Mapping[str, float]]] = []  # step, time of day, metrics
+        self._handed_on = 0.0
 
     def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
         from torch.utils.tensorboard import SummaryWriter
@@ -322,19 +333,29 @@ class TensorBoardWriter(Writer):
         if self._last_step is None:  # this writer was not there at the checkpoint
             self._last_step = -1 if resumed_at is None else resumed_at
         purge = self._last_step + 1 if earlier else None
-        self._writer = SummaryWriter(str(folder.path), purge_step=purge)
+        self._writer = SummaryWriter(str(folder.path), purge_step=purge, flush_secs=10)
         self._add_hyperparameters(folder)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
         assert self._writer is not None
         self._last_step = step
-        # one event for all, where `add_scalar` makes one for each, and wakes its thread every time
-        values = [{"tag": name, "simple_value": value} for name, value in metrics.items() if name != "time"]
-        self._add_summary(_protocol().Summary(value=values), step)
+        now = time.time()
+        self._lines.append((step, now, metrics))
+        if not 0 <= now - self._handed_on < _HAND_ON:
+            self._hand_on(now)
+
+    def _hand_on(self, now: float) -> None:
+        """Hand the lines on, each as one event; `add_scalar` would make one of each metric."""
+        lines, self._lines, self._handed_on = self._lines, [], now
+        summary = _protocol().Summary
+        for step, at, metrics in lines:
+            values = [{"tag": name, "simple_value": value} for name, value in metrics.items() if name != "time"]
+            self._add_summary(summary(value=values), step, at)
 
     def media(self, step: int, name: str, item: object) -> None:  # noqa: D102
         assert self._writer is not None
         self._last_step = step
+        self._hand_on(time.time())
         if isinstance(item, str):
             self._writer.add_text(name, item, step)
         else:
@@ -345,11 +366,13 @@ class TensorBoardWriter(Writer):
 
     def flush(self) -> None:  # noqa: D102
         assert self._writer is not None
+        self._hand_on(time.time())
         self._writer.flush()
 
     def close(self, status: str) -> None:  # noqa: D102
         if self._writer is None:
             return
+        self._hand_on(time.time())
         self._add_summary(_session_end(status))
         self._writer.close()
 
@@ -373,10 +396,10 @@ class TensorBoardWriter(Writer):
         self._add_summary(experiment)
         self._add_summary(start)
 
-    def _add_summary(self, summary: Any, step: int | None = None) -> None:
+    def _add_summary(self, summary: Any, step: int | None = None, at: float | None = None) -> None:
         assert self._writer is not None
         assert self._writer.file_writer is not None
-        self._writer.file_writer.add_summary(summary, step)
+        self._writer.file_writer.add_summary(summary, step, at)
 
 
 def _protocol() -> Any:

@@ -230,6 +230,7 @@ def _draw(task: DatasetTask, path: Path, kernel: str | None) -> Path:
     from rllab.parts import plots
 
     picture = plots.kernel(task, kernel) if kernel else plots.samples(task)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         picture.save(path)
     except ValueError:

@@ -309,13 +309,15 @@ def heat(weights: ArrayLike, rows: Sequence[str], columns: Sequence[str], title:
         shown, words = shown.T, ("feature", "unit")
         units, features = features, units
     n, m = shown.shape
-    figure = drawing.sheet(max(0.3 * m + 2.2, 4.5), max(0.24 * n + 1.3, 2.2), title)
+    figure = drawing.sheet(min(max(0.3 * m + 2.2, 4.5), 12), max(0.24 * n + 1.3, 2.2), title)
     axes = figure.subplots()
+    every = math.ceil(m / 36)  # named columns, so that the names do not run into one another
     bound = float(np.abs(shown).max()) or 1.0
     image = axes.imshow(shown, cmap=DIVERGING, vmin=-bound, vmax=bound, aspect="auto")
     axes.set_yticks(range(n), [shorten(name, 16) for name in units[:n]], fontsize=7)
     letters = max((len(name) for name in features[:m]), default=0)
-    axes.set_xticks(range(m), [shorten(name, 16) for name in features[:m]], fontsize=7, rotation=90 * (letters > 3))
+    names = [shorten(name, 16) for name in features[:m:every]]
+    axes.set_xticks(range(0, m, every), names, fontsize=7, rotation=90 * (letters > 3))
     axes.set(xlabel=words[1], ylabel=words[0])
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, pad=0.02)

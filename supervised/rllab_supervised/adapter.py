@@ -161,6 +161,7 @@ def _fit(estimator: Any, inputs: np.ndarray, targets: np.ndarray) -> list[Warnin
         try:
             with warnings.catch_warnings(record=True) as caught, threadpool_limits(threads):
                 warnings.simplefilter("always")
+                warnings.filterwarnings("ignore", "The number of unique classes")  # they are classes, not numbers
                 estimator.fit(inputs, targets)
             found.extend(entry.message for entry in caught if isinstance(entry.message, Warning))
         except BaseException as error:  # noqa: BLE001 - raised again below
