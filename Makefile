@@ -27,6 +27,8 @@ bench: $(VENV)/dev.stamp  ## side by side with other libraries
 	$(BIN)/python benchmarks/dqn_vs_sb3.py
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/dqn_cartpole.py
+	$(BIN)/python benchmarks/mnist_epoch.py
+	$(BIN)/python benchmarks/ladder.py
 
 clean:  ## remove the virtual environment and caches, no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
