@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from rllab import checkpoint, experiment, planning, runfolder
+from rllab import state as states
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm, Metrics
 from rllab.conditions import check_required
@@ -112,6 +113,8 @@ class Run:
         except ValueError as error:
             raise CheckpointError(f"the checkpoint {path} does not fit this version of the method: {error}") from error
         algorithm.count = int(manifest["step"])
+        for module in states.modules(algorithm).values():
+            module.eval()  # without dropout: it will act, sample or predict
         return algorithm
 
     def evaluate(

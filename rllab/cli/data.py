@@ -230,8 +230,8 @@ def _draw(task: DatasetTask, path: Path, kernel: str | None) -> Path:
     from rllab.parts import plots
 
     picture = plots.kernel(task, kernel) if kernel else plots.samples(task)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     except ValueError:
         raise UsageError(f"-o {path}: no picture has that ending", "Such as samples.png.") from None

@@ -217,6 +217,7 @@ class NetworkModel(SupervisedModel):
             tolerance = self.config.tolerance
             self.converged = f"--tolerance {tolerance:g}: the loss of an epoch got no better than {self.best_loss:.4g}"
 
+    @torch.no_grad()
     def predict(self, inputs: Tensor) -> Tensor:
         """Return probabilities of the classes (n, classes), or numbers (n,)."""
         outputs: Tensor = self.network(self.prepare(inputs))

@@ -10,6 +10,7 @@ import torch
 from rllab_supervised.network import Standardised
 from torch import Tensor, nn
 
+import rllab
 from rllab import experiment, planning
 from rllab.algorithm import Algorithm
 from rllab.data import DataMissing, epoch_order
@@ -337,3 +338,12 @@ def test_the_answer_depends_on_how_the_question_is_posed() -> None:
 def test_the_alphabet_is_a_sequence_to_an_lstm_and_three_numbers_to_a_dense_network() -> None:
     assert mean(accuracies("rnn", "alphabet", 5)) > 0.95
     assert mean(accuracies("mlp", "alphabet", 5)) < 0.75
+
+
+def test_a_loaded_model_predicts_without_dropout_and_without_a_graph(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"preset": "none", "dropout": 0.5, "epochs": 1, "pictures_every": 0}
+    model = rllab.run("mlp", "digits", runs_dir=tmp_path, progress=False, **options).load()
+    inputs = model.task.data.test.inputs[:5]
+    first, second = model.predict(inputs), model.predict(inputs)  # type: ignore[attr-defined]
+    assert torch.equal(first, second)
+    assert not first.requires_grad

@@ -180,8 +180,14 @@ def test_samples_and_kernels_are_drawn_into_a_file(rllab, plots, tmp_path):
 def test_a_picture_that_cannot_be_written_is_told(rllab):
     assert (done := rllab("data", "show", "digits", "-o", "some.xyz")).code == 2
     assert "no picture has that ending" in done.err
-    assert (done := rllab("data", "show", "digits", "-o", "no/folder.png")).code == 2
-    assert "No such file or directory" in done.err
+    Path("file").touch()
+    assert (done := rllab("data", "show", "digits", "-o", "file/picture.png")).code == 2
+    assert "-o file/picture.png: " in done.err
+
+
+def test_a_picture_makes_its_folder(rllab):
+    assert rllab("data", "show", "digits", "-o", "a/new/folder.png").code == 0
+    assert Path("a/new/folder.png").is_file()
 
 
 # --- fetch ------------------------------------------------------------------------------------------
