@@ -72,14 +72,15 @@ def names(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 def test_the_wheel_has_every_package_with_its_presets_templates_and_types(wheel: Path):
     files = set(zipfile.ZipFile(wheel).namelist())
-    expected = {"rllab/py.typed", "rllab_agents/py.typed", "rllab_agents/dqn.py", "rllab_agents/dqn.toml"}
-    for folder in (ROOT / "rllab", ROOT / "agents"):
-        for path in folder.rglob("*"):
+    packages = [ROOT / "rllab", *(ROOT / folder / f"rllab_{folder}" for folder in ("agents", "supervised", "datasets"))]
+    expected = {f"{package.name}/py.typed" for package in packages}
+    for package in packages:
+        for path in package.rglob("*"):
             if path.suffix in {".py", ".toml", ".in", ".typed"}:
-                expected.add(str(path.relative_to(ROOT)).removeprefix("agents/"))
-    assert expected <= files
+                expected.add(str(path.relative_to(package.parent)))
+    assert {"rllab_agents/dqn.toml", "rllab_supervised/cnn.toml"} <= expected <= files
     assert {f"rllab/templates/agent/{name}" for name in ("package.py.in", "pyproject.toml.in", "test.py.in")} <= files
-    strays = {name.split("/")[0] for name in files} - {"rllab", "rllab_agents"}
+    strays = {name.split("/")[0] for name in files} - {package.name for package in packages}
     assert all(name.startswith("rllab-") and name.endswith(".dist-info") for name in strays), strays
     assert not [name for name in files if "__pycache__" in name or name.endswith(".pyc")]
 
@@ -102,7 +103,9 @@ def test_the_installed_wheel_lists_and_trains(installed: Call):
     done = installed("rllab", "run", "dqn", "CartPole-v1", *small, "--json")
     assert '"status": "finished"' in done.stdout
     assert installed("rllab", "eval", "last", "--episodes", "2").stdout
-    assert installed("rllab", "plugins", "--check").stdout.count(" ok") >= 3
+    assert installed("rllab", "plugins", "--check").stdout.count(" ok") >= 30
+    assert '"status": "finished"' in installed("rllab", "run", "knn", "digits", "--json").stdout
+    assert "crescents" in installed("rllab", "data", "list").stdout
     assert "preset CartPole-v1" in installed("rllab", "run", "dqn", "CartPole-v1", "--dry-run").stdout
 
 
