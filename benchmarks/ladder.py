@@ -1,6 +1,6 @@
 """The ladder of predictors, from the baseline to a CNN: every rung's score over seeds, and the time it takes.
 
-    python benchmarks/ladder.py --jobs 2                 # all, about an hour on two slow cores
+    python benchmarks/ladder.py --jobs 2                 # all, a quarter of an hour on two slow cores
     python benchmarks/ladder.py --tasks digits,crescents
 
 Each rung is a `rllab run METHOD DATASET` with its defaults or presets, on several seeds; a seed also draws the

@@ -101,16 +101,12 @@ class GradientSteps:
     def descend(self, loss: Tensor, gradient: Tensor, *, lr: float | None = None) -> Tensor:
         """Take one step down the gradient of a loss, given its gradient by the outputs of the last `forward`.
 
+        It takes `lr`, returns and raises what a call with a loss does.
+
         Args:
             loss: a 0-d tensor, to be checked alone.
             gradient: (B, outputs).
-            lr: the step size from now on, for schedules.
-
-        Returns:
-            The gradient's norm before clipping, a 0-d tensor.
-
-        Raises:
-            RunFailed: if the loss is NaN or infinite (on the CPU at once; elsewhere when it is logged or saved).
+            lr: the step size from now on.
         """
         self._check(loss)
         if self._written_out is not None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import rllab
 from rllab import experiment, planning
 from rllab.algorithm import Algorithm
-from rllab.data import DataMissing, epoch_order
+from rllab.data import DataMissing, DatasetTask, epoch_order
 from rllab.errors import RunFailed, UsageError
 from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
 
@@ -275,8 +275,11 @@ def test_what_does_not_fit_is_refused_with_the_reason(
 def test_presets_are_options_of_the_method_and_fit_their_datasets() -> None:
     for method in SMALL:
         loaded = planning.load_method(method)
-        for values in loaded.presets().values():
-            loaded.algorithm.Config.parse(values)
+        for name, values in loaded.presets().items():
+            own = loaded.algorithm.Config.model_fields
+            config = loaded.algorithm.Config.parse({n: value for n, value in values.items() if n in own})
+            assert set(values) <= loaded.option_names(name)
+            assert name not in DatasetTask.names() or name in loaded.algorithm.alternatives(config)
 
 
 # --- what is learned ----------------------------------------------------------------------------------------
