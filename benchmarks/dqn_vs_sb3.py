@@ -12,6 +12,8 @@ clock starts when training does, so that neither imports nor the making of netwo
 during evaluations and while ours writes a checkpoint (theirs writes none). Both are evaluated at the same
 steps, on as many deterministic episodes.
 
+The env steps to 475 follow from the seed alone, and are the same on a busy machine.
+
 How to read it: on a busy machine the absolute numbers drift, and only the ratios mean something: each is of
 two runs that followed one another. A ratio above 1 says that ours is faster. `not reached` says that no
 evaluation came to 475 within the budget; the exploration schedule is a share of the budget, so that a small
@@ -102,6 +104,11 @@ class Measured:
     def speed(self) -> float:
         """Return env steps per second."""
         return self.steps / self.seconds
+
+    @property
+    def steps_to_goal(self) -> int | None:
+        """Return the env steps to the first evaluation that came to the goal, None if none did."""
+        return next((steps for steps, _, score in self.evaluations if score >= GOAL), None)
 
     @property
     def seconds_to_goal(self) -> float | None:
@@ -217,6 +224,8 @@ def show(setting: str, runs: dict[str, list[Measured]]) -> None:
     for library, measured in runs.items():
         reached = [m.seconds_to_goal for m in measured if m.seconds_to_goal is not None]
         text = f"{spread(reached, '.1f')} s in {len(reached)} of {len(measured)}" if reached else "not reached"
+        if steps := [m.steps_to_goal for m in measured if m.steps_to_goal is not None]:
+            text += f", {spread(steps, '.0f')} env steps"
         speeds = spread([m.speed for m in measured], ".0f")
         best = spread([max((score for *_, score in m.evaluations), default=float("nan")) for m in measured], ".0f")
         click.echo(f"  {library:6} {speeds} env steps/s   to {GOAL:g}: {text}   best evaluation: {best}")
@@ -228,7 +237,15 @@ def show(setting: str, runs: dict[str, list[Measured]]) -> None:
 def as_json(runs: dict[str, list[Measured]]) -> dict[str, Any]:
     """Return a setting's measurements as plain data."""
     measured = {
-        library: [{**asdict(m), "speed": m.speed, "seconds_to_goal": m.seconds_to_goal} for m in of_library]
+        library: [
+            {
+                **asdict(m),
+                "speed": m.speed,
+                "seconds_to_goal": m.seconds_to_goal,
+                "steps_to_goal": m.steps_to_goal,
+            }
+            for m in of_library
+        ]
         for library, of_library in runs.items()
     }
     return {"runs": measured, "ratios": {name: summary(v) if v else None for name, v in ratios(runs).items()}}
@@ -256,7 +273,8 @@ def main(steps: int, settings: str, repeats: int, eval_every: int, eval_episodes
                 job = Job(setting, repeat, steps, eval_every, eval_episodes)
                 measured = measure(library, job)
                 runs[setting][library].append(measured)
-                click.echo(f"{setting} {library} seed {repeat}: {measured.speed:.0f} env steps/s", err=True)
+                reached = f", {GOAL:g} after {measured.steps_to_goal} steps" if measured.steps_to_goal else ""
+                click.echo(f"{setting} {library} seed {repeat}: {measured.speed:.0f} env steps/s{reached}", err=True)
     for setting in chosen:
         show(setting, runs[setting])
     if json_file is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rllab.callbacks import Callback
     from rllab.config import Config
     from rllab.errors import RllabError
+    from rllab.generative import ImageModel, TextModel
     from rllab.logger import Writer
     from rllab.results import Run, load, resume, run
 
@@ -26,10 +27,12 @@ _HOME = {
     "Algorithm": "rllab.algorithm",
     "Callback": "rllab.callbacks",
     "Config": "rllab.config",
+    "ImageModel": "rllab.generative",
     "Metrics": "rllab.algorithm",
     "Objective": "rllab.algorithm",
     "RllabError": "rllab.errors",
     "Run": "rllab.results",
+    "TextModel": "rllab.generative",
     "Writer": "rllab.logger",
     "load": "rllab.results",
     "resume": "rllab.results",
@@ -42,10 +45,12 @@ __all__ = [
     "Algorithm",
     "Callback",
     "Config",
+    "ImageModel",
     "Metrics",
     "Objective",
     "RllabError",
     "Run",
+    "TextModel",
     "Writer",
     "load",
     "resume",

@@ -63,6 +63,8 @@ class Algorithm(ABC):
     """Attributes that are no part of the state: caches, and what `setup` makes anew."""
     reductions: ClassVar[Mapping[str, Reduction]] = {}
     """How a metric's values since the last line become one; the mean if it is not listed."""
+    pictures_every: ClassVar[str] = "100%"
+    """How often pictures are drawn unless --pictures-every says: 100%, at the end; less, and they become films."""
 
     def __init__(self, config: Any, task: Any, *, device: torch.device, streams: Streams) -> None:
         self.config = config
@@ -126,6 +128,11 @@ class Algorithm(ABC):
     @abstractmethod
     def evaluate(self) -> Metrics:
         """Measure on held-out episodes or data; change nothing, not even the state of a random generator."""
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """Return what has to stand beside the numbers of a metric, by its name, such as "nats, static binarisation"."""
+        return {}
 
     def validate(self) -> Metrics | None:
         """Measure before the end what may decide when to stop; None: what `evaluate` measures."""

@@ -23,11 +23,13 @@ from torch import Tensor
 from rllab import plugins
 from rllab.config import Config
 from rllab.errors import PluginError, UnknownName, UsageError
-from rllab.fetching import Progress
+from rllab.fetching import Fetchable
 from rllab.parts.normalise import Scaling as Scaling  # sources take it from here
 from rllab.task import Task
 
 PLUGIN_GROUP = "rllab.datasets"
+TEXTS_GROUP = "rllab.texts"
+"""Of the plugins of `rllab.text`, which are no datasets."""
 
 # --- what a dataset is ----------------------------------------------------------------------------
 
@@ -153,15 +155,13 @@ class DatasetConfig(Config):
         return self
 
 
-class Source(ABC):
+class Source(Fetchable, ABC):
     """A dataset plugin."""
 
     Config: ClassVar[type[DatasetConfig]] = DatasetConfig
     """Its options."""
     example: ClassVar[tuple[tuple[int, ...], int] | None] = None
     """The shape of an input and the number of classes (0: numbers) with default options; None: that depends."""
-    takes_path: ClassVar[bool] = False
-    """Whether what the user writes is the path of data of their own."""
 
     @classmethod
     @abstractmethod
@@ -177,30 +177,6 @@ class Source(ABC):
             DataMissing: if its files are not there.
             UsageError: if they are not what they should be.
         """
-
-    @classmethod
-    def missing(cls) -> str | None:
-        """Return what is not on this machine, in words, or None if `load` can begin."""
-        return None
-
-    @classmethod
-    def fetch(cls, folder: Path, mirrors: Sequence[str] = (), progress: Progress | None = None) -> list[Path]:
-        """Bring the files into a folder, and return where they are; a source that can do so overrides this.
-
-        Args:
-            folder: where they go.
-            mirrors: where they come from; none: the mirrors that the source knows.
-            progress: told of every piece that comes.
-
-        Raises:
-            FetchFailed: if no mirror gives them.
-        """
-        raise UsageError("there is nothing to fetch: its data is made here, comes with a package, or is a path")
-
-    @classmethod
-    def can_fetch(cls) -> bool:
-        """Return whether `fetch` brings its files."""
-        return getattr(cls.fetch, "__func__", None) is not getattr(Source.fetch, "__func__", None)
 
 
 def datasets_for(takes: Callable[[DatasetTask], bool]) -> list[str]:
@@ -273,10 +249,13 @@ class DatasetTask(Task):
         Raises:
             UnknownName: if there is none of that name.
             DataMissing: if its files are not there.
-            UsageError: if the options do not fit the data, or there is nothing to learn in it.
+            UsageError: if it is a text, the options do not fit the data, or there is nothing to learn in it.
         """
         name = plugin_name(target)
         if name not in cls.names():
+            if name in plugins.names(TEXTS_GROUP):
+                hint = "Texts are for methods that learn texts; `rllab data list` says what is a dataset."
+                raise UsageError(f"{target} is a text, not a dataset", hint)
             what = "`rllab data list` lists them; the path of a CSV file or of a folder is one, too."
             raise UnknownName("dataset", target, cls.names(), what)
         found = source(name)
@@ -424,12 +403,7 @@ def _unlike_names(what: str, trained: Sequence[str], other: Sequence[str]) -> st
     return f"its {what} are {listed(other, trained)}, and the model knows {listed(trained, other)}"
 
 
-# --- batches --------------------------------------------------------------------------------------
-
-
-def epoch_order(number: int, seeds: np.random.SeedSequence) -> Tensor:
-    """Return the order of `number` items in an epoch; it follows from the seed alone, and needs no state."""
-    return torch.from_numpy(np.random.default_rng(seeds).permutation(number))
+# --- in words -------------------------------------------------------------------------------------
 
 
 def describe_shape(shape: Sequence[int]) -> str:

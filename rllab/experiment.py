@@ -23,6 +23,7 @@ from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, Checkpoint, Pictures
 from rllab.config import flag, plain, write_toml
 from rllab.errors import CheckpointError, RllabError, RunFailed, UsageError
+from rllab.generative import GenerativeModel
 from rllab.logger import Logger
 from rllab.planning import Plan, check_how, make_callbacks, make_logger, reopen
 from rllab.provenance import provenance
@@ -200,11 +201,17 @@ def _info(planned: Plan) -> dict[str, Any]:
         "status": "new",
         **_identity(planned),
         "unit": planned.algorithm_class.unit,
+        "draws": _draws(planned.algorithm_class),
         "objective": {"metric": objective.metric, "maximize": objective.maximize},
         "options": {name: options[name] for name in (*KEPT, "seed", "device", "deterministic")},
         "sources": planned.sources,
         **provenance(planned.method.plugin),
     }
+
+
+def _draws(method: type[Algorithm]) -> bool:
+    """Return whether `rllab sample` can draw from the trained model."""
+    return issubclass(method, GenerativeModel) and method.refuses_sampling is None
 
 
 def build(planned: Plan, *, threads: int | None = None) -> tuple[Algorithm, device.Choice]:
@@ -278,6 +285,8 @@ def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
             "reason": choice.reason,
         }
     )
+    if algorithm.captions:
+        folder.update(captions=dict(algorithm.captions))
     stopping.check()
     algorithm.setup()
     if isinstance(algorithm, Agent) and algorithm.envs.strategy is not None:

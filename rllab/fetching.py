@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -44,6 +44,37 @@ _log = logging.getLogger("rllab")
 
 class FetchFailed(RunFailed):
     """No mirror has given the file."""
+
+
+class Fetchable:
+    """What every plugin that brings data says of its files: whether they are here, and how they come."""
+
+    takes_path: ClassVar[bool] = False
+    """Whether what the user writes is the path of data of their own."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Return what is not on this machine, in words, or None if `load` can begin."""
+        return None
+
+    @classmethod
+    def fetch(cls, folder: Path, mirrors: Sequence[str] = (), progress: Progress | None = None) -> list[Path]:
+        """Bring the files into a folder, and return where they are; a source that can do so overrides this.
+
+        Args:
+            folder: where they go.
+            mirrors: where they come from; none: the mirrors that the source knows.
+            progress: told of every piece that comes.
+
+        Raises:
+            FetchFailed: if no mirror gives them.
+        """
+        raise UsageError("there is nothing to fetch: its data is made here, comes with a package, or is a path")
+
+    @classmethod
+    def can_fetch(cls) -> bool:
+        """Return whether `fetch` brings its files."""
+        return getattr(cls.fetch, "__func__", None) is not getattr(Fetchable.fetch, "__func__", None)
 
 
 # --- where files lie ------------------------------------------------------------------------------

@@ -323,6 +323,7 @@ class TensorBoardWriter(Writer):
         self._writer: SummaryWriter | None = None
         self._last_step: int | None = None
         self._lines: list[tuple[int, float, Mapping[str, float]]] = []  # step, time of day, metrics
+        self._captions: dict[str, str] = {}  # those not yet written
         self._handed_on = 0.0
 
     def open(self, folder: RunFolder, *, resumed_at: int | None) -> None:  # noqa: D102
@@ -334,6 +335,7 @@ class TensorBoardWriter(Writer):
             self._last_step = -1 if resumed_at is None else resumed_at
         purge = self._last_step + 1 if earlier else None
         self._writer = SummaryWriter(str(folder.path), purge_step=purge, flush_secs=10)
+        self._captions = dict(folder.info.get("captions") or {})
         self._add_hyperparameters(folder)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: D102
@@ -349,7 +351,11 @@ class TensorBoardWriter(Writer):
         lines, self._lines, self._handed_on = self._lines, [], now
         summary = _protocol().Summary
         for step, at, metrics in lines:
+            values: list[dict[str, Any]]
             values = [{"tag": name, "simple_value": value} for name, value in metrics.items() if name != "time"]
+            for value in values if self._captions else ():
+                if (caption := self._captions.pop(value["tag"], None)) is not None:
+                    value["metadata"] = {"summary_description": caption}
             self._add_summary(summary(value=values), step, at)
 
     def media(self, step: int, name: str, item: object) -> None:  # noqa: D102

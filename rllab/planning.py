@@ -193,7 +193,8 @@ def _checked(
     algorithm = method.algorithm
     own = method.task_options(target)
     config = algorithm.Config.parse({n: v for n, v in values.items() if n in algorithm.Config.model_fields}, sources)
-    options = RunOptions.parse({n: v for n, v in values.items() if n in RunOptions.model_fields}, sources)
+    how = {"pictures_every": algorithm.pictures_every, **values}
+    options = RunOptions.parse({n: v for n, v in how.items() if n in RunOptions.model_fields}, sources)
     if options.resume != "never" and options.run_dir is None:
         raise UsageError(f"--resume {options.resume} needs --run-dir, the folder to go on with")
     of_task = {own[name]: value for name, value in values.items() if name in own}

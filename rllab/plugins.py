@@ -23,6 +23,7 @@ GROUPS = (
     *METHOD_GROUPS,
     "rllab.envs",
     "rllab.datasets",
+    "rllab.texts",
     "rllab.callbacks",
     "rllab.loggers",
     "rllab.commands",
@@ -31,6 +32,7 @@ GROUPS = (
 _BASES = {
     **dict.fromkeys(METHOD_GROUPS, "rllab.algorithm.Algorithm"),
     "rllab.datasets": "rllab.data.Source",
+    "rllab.texts": "rllab.text.TextSource",
     "rllab.callbacks": "rllab.callbacks.Callback",
     "rllab.loggers": "rllab.logger.Writer",
     "rllab.commands": "click.Command",

@@ -80,7 +80,7 @@ class RunOptions(Config):
 
     pictures_every: Interval = Interval.parse("100%")
     """How often pictures are drawn into media/: 100% at the end, 5% or 1epoch also on the way, as films; 0: never.
-    Unless this is given, a run of seconds that has nothing to show but curves is spared them."""
+    Unless this is given, it is what suits the method (gan: 5%), and a short run is spared lone learning curves."""
 
     keep: PositiveInt = 2
     """How many full checkpoints stay, besides the best weights."""

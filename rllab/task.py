@@ -1,4 +1,4 @@
-"""What a method is trained on: an environment or a dataset."""
+"""What a method is trained on: an environment, a dataset or a text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[str]
-    """What it is called in messages: "environment" or "dataset"."""
+    """What it is called in messages: "environment", "dataset" or "text"."""
 
     name: str
     config: Any

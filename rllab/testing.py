@@ -32,6 +32,7 @@ from rllab.agent import Agent
 from rllab.algorithm import Algorithm, Metrics
 from rllab.config import Config, plain, read_toml, write_toml
 from rllab.errors import UsageError
+from rllab.generative import GenerativeModel, ImageModel, TextModel
 from rllab.planning import Method, Plan
 from rllab.plugins import Plugin
 from rllab.seeding import global_state, set_global_state
@@ -201,6 +202,8 @@ def check_weights(planned: Plan, steps: int) -> None:
         _check_act(loaded)
     if isinstance(loaded, SupervisedModel):
         _check_predict(loaded)
+    if isinstance(loaded, GenerativeModel) and loaded.refuses_sampling is None:
+        _check_sample(loaded)
 
 
 def check_resume_in_new_process(
@@ -370,3 +373,25 @@ def _check_predict(model: SupervisedModel) -> None:
         ones = torch.ones(len(inputs), dtype=outputs.dtype, device=outputs.device)
         assert bool((outputs >= 0).all()), "predict() returned probabilities below 0"
         assert torch.allclose(outputs.sum(1), ones, atol=1e-4), "predict() returned probabilities that sum not to 1"
+
+
+def _check_sample(model: GenerativeModel) -> None:
+    """Sampling needs no `setup`, follows from its generator alone, disturbs nothing, and gives what it should."""
+    before = _everything(model)
+    if isinstance(model, ImageModel):
+        first, again, other = (model.sample(7, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        assert first.shape == (7, *model.shape), f"sample(7) has the shape {tuple(first.shape)}, not (7, *shape)"
+        assert bool(((first >= 0) & (first <= 1)).all()), "sample() returned pixels outside 0 to 1"
+        same, differs = torch.equal(first, again), not torch.equal(first, other)
+    else:
+        assert isinstance(model, TextModel), f"{type(model).__name__} is neither an ImageModel nor a TextModel"
+        texts = [model.sample(40, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)]
+        assert len(texts[0]) == 40, f"sample(40) gave {len(texts[0])} characters"
+        assert set(texts[0]) <= set(model.task.vocabulary), "sample() gave characters that are not in the text"
+        same, differs = texts[0] == texts[1], texts[0] != texts[2]
+        best = [model.sample(40, temperature=0, rng=np.random.default_rng(seed)) for seed in (1, 2)]
+        assert best[0] == best[1], "at temperature 0 two generators gave two texts: take the most probable character"
+    assert same, "sample() gave something else for the same seed: draw from the generator that is passed in only"
+    assert differs, "sample() gave the same for two seeds: draw from the generator that is passed in"
+    if difference := first_difference(before, _everything(model)):
+        raise AssertionError(f"sample() changed {difference}; it must leave everything as it was")

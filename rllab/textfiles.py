@@ -16,7 +16,7 @@ def read_text(path: Path) -> str:
     """Return what is in a file, without a byte order mark.
 
     Raises:
-        UsageError: if it cannot be read, or is not UTF-8; with the line.
+        UsageError: if it cannot be read, or is not UTF-8; with the line, and the byte's offset from the beginning.
     """
     raw = b""
     try:
@@ -27,7 +27,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         hint = f"`iconv -f latin1 -t utf-8 {path.name}` turns one in Latin-1 into UTF-8."
-        raise UsageError(f"{path}, line {line}: not UTF-8 (byte {raw[error.start]:#04x})", hint) from None
+        byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
+        raise UsageError(f"{path}, line {line}: not UTF-8 ({byte})", hint) from None
 
 
 def read_rows(path: Path, delimiter: str | None = None) -> list[tuple[int, list[str]]]:

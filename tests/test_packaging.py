@@ -72,13 +72,14 @@ def names(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 def test_the_wheel_has_every_package_with_its_presets_templates_and_types(wheel: Path):
     files = set(zipfile.ZipFile(wheel).namelist())
-    packages = [ROOT / "rllab", *(ROOT / folder / f"rllab_{folder}" for folder in ("agents", "supervised", "datasets"))]
+    spokes = ("agents", "datasets", "generative", "supervised")
+    packages = [ROOT / "rllab", *(ROOT / folder / f"rllab_{folder}" for folder in spokes)]
     expected = {f"{package.name}/py.typed" for package in packages}
     for package in packages:
         for path in package.rglob("*"):
             if path.suffix in {".py", ".toml", ".in", ".typed"}:
                 expected.add(str(path.relative_to(package.parent)))
-    assert {"rllab_agents/dqn.toml", "rllab_supervised/cnn.toml"} <= expected <= files
+    assert {"rllab_agents/dqn.toml", "rllab_supervised/cnn.toml", "rllab_generative/vae.toml"} <= expected <= files
     assert {f"rllab/templates/agent/{name}" for name in ("package.py.in", "pyproject.toml.in", "test.py.in")} <= files
     strays = {name.split("/")[0] for name in files} - {package.name for package in packages}
     assert all(name.startswith("rllab-") and name.endswith(".dist-info") for name in strays), strays

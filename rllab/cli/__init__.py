@@ -27,6 +27,7 @@ COMMANDS = {
     "resume": ("rllab.cli.runs:resume_command", "Go on with a run that was stopped."),
     "eval": ("rllab.cli.runs:eval_command", "Measure a trained model anew."),
     "predict": ("rllab.cli.predict:predict_command", "Ask a trained model about pictures, rows, numbers or texts."),
+    "sample": ("rllab.cli.sample:sample_command", "Draw from a trained generative model: images, or a text."),
     "list": ("rllab.cli.listing:list_command", "List methods, environments, datasets and other plugins."),
     "info": ("rllab.cli.info:info_command", "Show what a method or dataset takes, or what a run was."),
     "data": ("rllab.cli.data:data_command", "List, show and fetch datasets."),

@@ -1,4 +1,4 @@
-"""`rllab info NAME`: a method's hyperparameters and presets, a dataset's options, or what a run was."""
+"""`rllab info NAME`: a method's hyperparameters and presets, the options of a dataset or text, or what a run was."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
-    """Show the hyperparameters and presets of the method NAME, the options of a dataset, or what a run was."""
+    """Show the hyperparameters and presets of the method NAME, the options of a dataset or text, or what a run was."""
     from rllab.runfolder import RunFolder, find
 
     try:
@@ -31,15 +31,15 @@ def info_command(name: str, as_json: bool, runs_dir: str, debug: bool) -> None:
     except RunNotFound:
         if name == "last" or Path(name).exists() or os.sep in name:  # what was meant is a run
             raise
-        datasets, methods = plugins.names("rllab.datasets"), plugins.names(plugins.METHOD_GROUPS)
+        data, methods = plugins.names(("rllab.datasets", "rllab.texts")), plugins.names(plugins.METHOD_GROUPS)
         known = name.partition("@")[0]
         if known in methods:
             _method(name, as_json=as_json)
-        elif known in datasets:
-            _dataset(name, as_json=as_json)
+        elif known in data:
+            _data(name, as_json=as_json)
         else:
-            what = "`rllab list` lists methods and datasets; --runs-dir says where runs are."
-            raise UnknownName("method, dataset or run", name, [*methods, *datasets], what) from None
+            what = "`rllab list` lists methods, datasets and texts; --runs-dir says where runs are."
+            raise UnknownName("method, dataset, text or run", name, [*methods, *data], what) from None
         return
     folder.check()
     if as_json:
@@ -67,17 +67,26 @@ def _method(name: str, *, as_json: bool) -> None:
         click.echo("  " + "  ".join(f"{flag(n)} {to_text(v)}" for n, v in values.items()))
 
 
-def _dataset(name: str, *, as_json: bool) -> None:
-    from rllab.data import source
+def _data(name: str, *, as_json: bool) -> None:
+    """Tell of the dataset and of the text of this name; `folder` is both."""
+    from rllab import data, text
 
-    plugin, found = plugins.get("rllab.datasets", name, "dataset"), source(name)
+    found: list[tuple[str, plugins.Plugin, type[data.Source] | type[text.TextSource]]] = []
+    known = name.partition("@")[0]
+    if known in plugins.names("rllab.datasets"):
+        found.append(("dataset", plugins.get("rllab.datasets", name, "dataset"), data.source(name)))
+    if known in plugins.names("rllab.texts"):
+        found.append(("text", plugins.get("rllab.texts", name, "text"), text.source(name)))
     if as_json:
-        schema = found.Config.model_json_schema()
-        click.echo(json.dumps({"dataset": plugin.name, **schema}))
+        schemas = [{kind: plugin.name, **source.Config.model_json_schema()} for kind, plugin, source in found]
+        click.echo(json.dumps(schemas[0] if len(schemas) == 1 else schemas))
         return
-    click.echo(f"{plugin.name}, from {plugin.origin}")
-    click.echo((found.__doc__ or "").strip().split("\n")[0])
-    _options("Options", found.Config)
+    for kind, plugin, source in found:
+        click.echo(f"{plugin.name}, a {kind} from {plugin.origin}")
+        click.echo((source.__doc__ or "").strip().split("\n")[0])
+        _options("Options", source.Config)
+        if kind != found[-1][0]:
+            click.echo()
 
 
 def _options(title: str, config: type[Config]) -> None:

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "supervised": ("rllab.supervised",),
     "envs": ("rllab.envs",),
     "datasets": ("rllab.datasets",),
+    "texts": ("rllab.texts",),
     "callbacks": ("rllab.callbacks",),
     "loggers": ("rllab.loggers",),
     "methods": METHOD_GROUPS,
@@ -34,9 +35,10 @@ _LISTED = tuple(group for kind, groups in KINDS.items() if kind != "methods" for
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 def list_command(kind: str | None, details: bool, as_json: bool) -> None:
-    """List methods, environments, datasets, callbacks and loggers.
+    """List methods, environments, datasets, texts, callbacks and loggers.
 
-    KIND is agents, generative or supervised (methods for all three), envs, datasets, callbacks or loggers.
+    KIND is agents, generative or supervised (methods for all three), envs, datasets, texts, callbacks or
+    loggers.
     """
     found = plugins.find(KINDS[kind] if kind else _LISTED)
     found.sort(key=lambda plugin: (_LISTED.index(plugin.group), plugin))

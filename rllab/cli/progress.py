@@ -74,7 +74,8 @@ class Display:
             best = info.get("best") or {}
             picked = f" {best['metric']}" if best and best["metric"] != metric else ""
             kept = f", best{picked} {best['value']:.4g} at step {best['step']:,}" if best else ""
-            console.print(f"{metric} {last:.4g} at the end{kept}")
+            caption = (info.get("captions") or {}).get(metric)
+            console.print(f"{metric} {last:.4g} at the end{kept}" + (f" ({caption})" if caption else ""))
         predicts = False
         for name, words in _BASELINES.items():
             if (baseline := (info.get("metrics") or {}).get(name)) is not None:
@@ -92,6 +93,8 @@ class Display:
         ]
         if predicts:
             commands.insert(1, (f"rllab predict {path} INPUT", "ask it about something new"))
+        if info.get("draws"):
+            commands.insert(1, (f"rllab sample {path}", "draw something new"))
         if status.state == "stopped":
             commands[0] = (f"rllab resume {path}", "go on with it")
         for command, purpose in commands:

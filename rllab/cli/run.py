@@ -53,7 +53,7 @@ class Methods(click.Group):
 
 
 def _complete_target(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return complete(plugins.names(("rllab.envs", "rllab.datasets")), incomplete)
+    return complete(plugins.names(("rllab.envs", "rllab.datasets", "rllab.texts")), incomplete)
 
 
 @click.group("run", cls=Methods, subcommand_metavar="METHOD TARGET [OPTIONS]")

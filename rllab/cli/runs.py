@@ -115,9 +115,11 @@ def eval_command(
         conditions = [Condition.parse(part) for text in require for part in text.split(",")]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    measured = results.load(run, runs_dir=runs_dir)
+    captions: dict[str, str] = measured.info.get("captions") or {}
     with stopping.on_signals():
         try:
-            metrics = results.load(run, runs_dir=runs_dir).evaluate(
+            metrics = measured.evaluate(
                 which,
                 on=on,
                 task_options=_pairs(task_options),
@@ -129,10 +131,11 @@ def eval_command(
         except stopping.StopRequested:
             raise KeyboardInterrupt from None
     if as_json:
-        click.echo(json.dumps(metrics))
+        click.echo(json.dumps({**metrics, **({"captions": captions} if captions else {})}))
     else:
         for name, value in metrics.items():
-            click.echo(f"{name:24s} {value:.6g}")
+            caption = f"  ({captions[name]})" if name in captions else ""
+            click.echo(f"{name:24s} {value:.6g}{caption}")
     for condition in conditions:
         if not condition.holds(metrics):
             raise ThresholdMissed(f"--require {condition}: {condition.measured(metrics)}")

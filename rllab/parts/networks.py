@@ -24,6 +24,11 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def activate(activation: Activation) -> nn.Module:
+    """Return an activation by its name."""
+    return _ACTIVATIONS[activation]()
+
+
 class MLP(nn.Sequential):
     """Layers one after the other, without the hooks of each.
 

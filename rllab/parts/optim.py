@@ -19,17 +19,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from rllab.config import Config
 from rllab.errors import RunFailed
 from rllab.parts.backprop import Backprop
 from rllab.parts.networks import MLP
+from rllab.parts.schedules import Schedule
 from rllab.state import capture, restore
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "rmsprop", "sgd", "momentum", "adagrad"]
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerConfig(Config):
+    """Hyperparameters of gradient steps."""
+
+    optimizer: OptimizerName = "adam"
+    """The rule for gradient steps."""
+
+    lr: PositiveFloat = 1e-3
+    """Step size of the optimiser, where the schedule has it highest."""
+
+    schedule: Schedule = "constant"
+    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
+
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """How much of the running means of the gradient and of its square Adam keeps at a step."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """How much large weights are penalised: L2, and for adamw apart from the gradient (Loshchilov & Hutter, 2019)."""
+
+    max_grad_norm: NonNegativeFloat = 0.0
+    """The gradient is clipped to this norm; 0: no clipping."""
 
 
 class GradientSteps:
@@ -65,6 +91,18 @@ class GradientSteps:
         self._network = modules[0] if len(modules) == 1 else None
         self._written_out = self._backprop()
         self._outputs: Tensor | None = None  # of `forward`, where autograd differentiates them
+
+    @classmethod
+    def of(cls, modules: nn.Module | Iterable[nn.Module], config: OptimizerConfig) -> Self:
+        """Return what takes gradient steps on `modules` as `config` says; the schedule's `lr` is given at each step."""
+        return cls(
+            modules,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
 
     def __call__(self, loss: Tensor, *, lr: float | None = None) -> Tensor:
         """Take one step down the gradient of a scalar loss.

@@ -11,22 +11,20 @@ A method says in `build` what its network is, and in `prepare` what it wants its
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from rllab.algorithm import Metrics
-from rllab.config import Config
-from rllab.data import DatasetTask, epoch_order
+from rllab.data import DatasetTask
+from rllab.minibatches import Minibatches
 from rllab.parts.layers import Layer, layers, multiply_adds, walk
 from rllab.parts.losses import cross_entropy, squared
-from rllab.parts.optim import GradientSteps, OptimizerName
-from rllab.parts.schedules import Schedule, scheduled
+from rllab.parts.optim import GradientSteps, OptimizerConfig, Share
+from rllab.parts.schedules import scheduled
 from rllab.supervised import SupervisedModel
-
-Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 PATIENCE = 10
 """Epochs in a row without progress after which --tolerance ends the run."""
@@ -35,7 +33,7 @@ _SCALED_ONCE = 2**24
 """Numbers in all inputs up to which they are scaled before training, and not batch by batch: 64 MiB."""
 
 
-class NetworkConfig(Config):
+class NetworkConfig(OptimizerConfig):
     """Hyperparameters of every network."""
 
     epochs: PositiveInt = 20
@@ -43,24 +41,6 @@ class NetworkConfig(Config):
 
     batch_size: PositiveInt = 64
     """Examples in a gradient step; the last batch of an epoch may be smaller."""
-
-    optimizer: OptimizerName = "adam"
-    """The rule for gradient steps."""
-
-    lr: PositiveFloat = 1e-3
-    """Step size of the optimiser, where the schedule has it highest."""
-
-    schedule: Schedule = "constant"
-    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
-
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """How much of the running means of the gradient and of its square Adam keeps at a step."""
-
-    weight_decay: NonNegativeFloat = 0.0
-    """How much large weights are penalised: L2, and for adamw apart from the gradient (Loshchilov & Hutter, 2019)."""
-
-    max_grad_norm: NonNegativeFloat = 0.0
-    """The gradient is clipped to this norm; 0: no clipping."""
 
     dropout: Share = 0.0
     """Share of the units before a dense layer that is dropped in training, the inputs apart."""
@@ -106,13 +86,7 @@ class NetworkModel(SupervisedModel):
 
     config: Any
     reductions = {"train/lr": "last"}
-    transient: ClassVar[frozenset[str]] = SupervisedModel.transient | {
-        "scaled",
-        "inputs",
-        "targets",
-        "order",
-        "order_of",
-    }
+    transient: ClassVar[frozenset[str]] = SupervisedModel.transient | {"scaled", "inputs", "targets", "minibatches"}
 
     @classmethod
     @abstractmethod
@@ -153,22 +127,13 @@ class NetworkModel(SupervisedModel):
     def setup(self) -> None:
         """Make the optimiser, and have the training part at hand."""
         super().setup()
-        config = self.config
-        self.optimizer = GradientSteps(
-            self.network,
-            optimizer=config.optimizer,
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-        )
+        self.optimizer = GradientSteps.of(self.network, self.config)
         self.loss_sum = torch.zeros((), device=self.device)  # over the epoch
         inputs, targets = self.train.inputs, self.train.targets
         self.scaled = inputs.numel() <= _SCALED_ONCE
         self.inputs = self.scaler(inputs) if self.scaled else inputs
         self.targets = self.standardised(targets) if self.standardised is not None else targets
-        self.order = torch.empty(0)
-        self.order_of = -1
+        self.minibatches = Minibatches(len(targets), self.config.batch_size, self.streams, self.device)
 
     # --- learning
 
@@ -176,7 +141,7 @@ class NetworkModel(SupervisedModel):
     def step(self) -> Metrics:
         """Take a gradient step on the next minibatch."""
         lr = scheduled(self.config.lr, self.config.schedule, self.count / self.budget)
-        rows = self.rows()
+        rows = self.minibatches.rows(self.count)
         inputs, targets = self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
         if not self.scaled:
             inputs = self.scaler(inputs)
@@ -194,15 +159,6 @@ class NetworkModel(SupervisedModel):
         if self.config.tolerance:
             self.watch(loss, len(rows))
         return metrics
-
-    def rows(self) -> Tensor:
-        """Return which examples are in the next minibatch, (B,)."""
-        number = len(self.targets)
-        epoch, position = divmod(self.count, number)
-        if self.order_of != epoch:
-            self.order = epoch_order(number, self.streams.sequence("order", epoch)).to(self.device)
-            self.order_of = epoch
-        return self.order[position : position + self.config.batch_size]
 
     def watch(self, loss: Tensor, size: int) -> None:
         """Add a loss to that of the epoch; at its end see whether it got better by more than the tolerance."""

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from rllab.algorithm import Metrics
 from rllab.config import Config
-from rllab.data import DatasetTask, epoch_order
+from rllab.data import DatasetTask
+from rllab.minibatches import epoch_order
 from rllab.supervised import SupervisedModel, input_size
 
 _log = logging.getLogger("rllab")

@@ -11,7 +11,6 @@ from rllab.data import (
     Source,
     classification,
     describe_shape,
-    epoch_order,
     plugin_name,
     regression,
     source,
@@ -158,12 +157,6 @@ def test_chunks_go_through_a_part_in_order():
 def test_parts_are_those_that_have_items():
     data = numbered(4)
     assert list(Data(data.train, validation=data.train[:0], test=data.train).parts) == ["train", "test"]
-
-
-def test_an_epoch_has_each_item_once_in_an_order_that_follows_from_its_seed():
-    first, again, other = (epoch_order(9, np.random.SeedSequence(seed)).tolist() for seed in (1, 1, 2))
-    assert sorted(first) == list(range(9))
-    assert first == again != other
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,19 @@ def test_tensorboard_has_every_metric_by_step_but_the_time(run_folder: RunFolder
     assert "words/text_summary" in tags["tensors"]
 
 
+def test_a_caption_stands_beside_its_metric_in_tensorboard(run_folder: RunFolder) -> None:
+    run_folder.update(captions={"eval/return": "of whole episodes"})
+    logger = Logger({"tensorboard": TensorBoardWriter()})
+    logger.open(run_folder)
+    for step in (10, 20):
+        logger.record(step, {"eval/return": step / 4, "train/loss": 1.0})
+        logger.write(step, step / 2)
+    logger.close("finished")
+    events = events_of(run_folder)
+    assert events.SummaryMetadata("eval/return").summary_description == "of whole episodes"
+    assert scalars(run_folder, "eval/return") == [(10, 2.5), (20, 5.0)]
+
+
 @pytest.mark.usefixtures("seconds_pass")
 def test_a_resumed_run_has_no_seam_in_tensorboard(run_folder: RunFolder) -> None:
     """Killed twice after a checkpoint at 20, each time with lines already written beyond it, one of them at 20."""

@@ -151,7 +151,7 @@ def test_a_missing_value_is_refused_with_its_line_or_its_row_left_out(table, cel
             "a,b\n" + "1,2\n" * 20 + "1O,3\n",
             "line 22: '1O' in the column 'a' is no number, though 20 of the 21 there are",
         ),
-        ("a,b\nxf\xe9,2\n".encode("latin1"), r"line 2: not UTF-8 \(byte 0xe9\)"),
+        ("a,b\nxf\xe9,2\n".encode("latin1"), r"line 2: not UTF-8 \(byte 0xe9 at offset 6\)"),
         ("name,b\n" + "".join(f"n{n},{n % 2}\n" for n in range(20)), "has 20 different texts in 20 rows"),
     ],
 )

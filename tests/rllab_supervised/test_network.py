@@ -13,8 +13,9 @@ from torch import Tensor, nn
 import rllab
 from rllab import experiment, planning
 from rllab.algorithm import Algorithm
-from rllab.data import DataMissing, DatasetTask, epoch_order
+from rllab.data import DataMissing, DatasetTask
 from rllab.errors import RunFailed, UsageError
+from rllab.minibatches import epoch_order
 from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
 
 SMALL: dict[str, Any] = {"mlp": {"hidden": "8"}, "cnn": {"channels": "3,4", "hidden": "none"}, "rnn": {"hidden": 4}}
@@ -71,7 +72,7 @@ def test_an_epoch_is_every_example_once_in_an_order_of_its_own() -> None:
     for _ in range(2):
         batches = []
         for size in [100] * 14 + [37]:
-            rows = model.rows()
+            rows = model.minibatches.rows(model.count)
             before = model.count
             model.step()
             assert model.count - before == len(rows) == size
@@ -89,7 +90,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_batch_that_comes_next(
         one.step()
     other.load_state_dict(one.state_dict())
     assert other.count == 1437 + 5 * 100
-    assert torch.equal(one.rows(), other.rows())
+    assert torch.equal(one.minibatches.rows(one.count), other.minibatches.rows(other.count))
 
 
 @pytest.mark.slow
@@ -112,7 +113,7 @@ def test_a_step_is_that_of_a_loop_written_in_plain_torch(method: str) -> None:
     twin = built(method, TARGETS[method], **options)
     optimizer = torch.optim.SGD(twin.network.parameters(), lr=0.1)
     for _ in range(3):
-        rows = model.rows()
+        rows = model.minibatches.rows(model.count)
         metrics = model.step()
         inputs, targets = twin.train.inputs[rows], twin.train.targets[rows]
         logits = twin.network(twin.prepare(inputs))

@@ -61,10 +61,12 @@ def spots(plugin, rllab, tmp_path, monkeypatch) -> Path:
 def test_list_says_what_is_here_and_how_to_get_the_rest(rllab):
     done = rllab("data", "list")
     lines = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()}
-    assert lines["spots"] == ["no", "Spots", "on", "paper."]
-    assert lines["digits"][0] == "yes"
-    assert lines["csv"][0] == "-"
-    assert lines["hopeless"][1] == "broken:"
+    assert lines["spots"] == ["dataset", "no", "Spots", "on", "paper."]
+    assert lines["digits"][:2] == ["dataset", "yes"]
+    assert lines["csv"][:2] == ["dataset", "-"]
+    assert lines["stdlib"][:2] == ["text", "yes"]
+    assert lines["file"][:2] == ["text", "-"]
+    assert lines["hopeless"][2] == "broken:"
     assert "`rllab data fetch" in done.err
 
 
@@ -73,6 +75,7 @@ def test_list_as_json(rllab):
     entries = {entry["name"]: entry for entry in rllab("data", "list", "--json").json}
     assert entries["spots"] == {
         "name": "spots",
+        "kind": "dataset",
         "distribution": "spots",
         "here": False,
         "missing": "nowhere",
@@ -81,6 +84,8 @@ def test_list_as_json(rllab):
     }
     assert entries["folder"]["here"] is None
     assert "Nothing" in entries["hopeless"]["broken"]
+    assert entries["tinyshakespeare"]["kind"] == "text"
+    assert entries["tinyshakespeare"]["can_fetch"] is True
 
 
 # --- show -------------------------------------------------------------------------------------------
@@ -188,6 +193,187 @@ def test_a_picture_that_cannot_be_written_is_told(rllab):
 def test_a_picture_makes_its_folder(rllab):
     assert rllab("data", "show", "digits", "-o", "a/new/folder.png").code == 0
     assert Path("a/new/folder.png").is_file()
+
+
+# --- texts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def book(rllab, tmp_path) -> Path:
+    """A text of 30 characters; the last three, and only these, are x."""
+    (tmp_path / "book.txt").write_text("one two\nthree\tfour\x1b[1m\nlinexxx")
+    return tmp_path / "book.txt"
+
+
+@pytest.mark.usefixtures("book")
+def test_show_of_a_text_prints_parts_first_lines_and_characters(rllab):
+    lines = rllab("data", "show", "book.txt").out.splitlines()
+    assert lines[0] == "book.txt: 30 characters, 19 different ones"
+    assert [line.split() for line in lines[2:5]] == [
+        ["PART", "CHARACTERS", "SHARE", "DIFFERENT", "NOT", "IN", "TRAIN"],
+        ["train", "27", "90.00%", "18", "0"],
+        ["test", "3", "10.00%", "1", "1"],
+    ]
+    assert lines[6:11] == ["It begins with:", "", "  one two", "  three four [1m", "  line"]
+    assert lines[12].split() == ["CHARACTER", "COUNT", "SHARE"]
+    assert lines[13].split() == ["'e'", "4", "13.33%"]
+    assert any(line.startswith(r"'\x1b'") for line in lines)
+
+
+@pytest.mark.usefixtures("book")
+def test_show_of_a_text_as_json(rllab):
+    shown = rllab("data", "show", "book.txt", "--json").json
+    assert (shown["kind"], shown["characters"], shown["vocabulary_size"]) == ("text", 30, 19)
+    assert shown["vocabulary"] == "".join(sorted(shown["frequencies"]))
+    assert shown["parts"]["test"] == {"characters": 3, "different": 1, "unseen": "x"}
+    assert shown["first_lines"] == ["one two", "three\tfour\x1b[1m", "line"]
+    assert next(iter(shown["frequencies"].items())) == ("e", 4)
+    assert sum(shown["frequencies"].values()) == 30
+    assert shown["picture"] is None
+
+
+@pytest.mark.usefixtures("book")
+def test_the_characters_of_a_text_are_drawn_into_a_file(rllab, tmp_path):
+    assert "Drawn into bars.png" in rllab("data", "show", "book.txt", "-o", "bars.png").err
+    with Image.open(tmp_path / "bars.png") as drawn:
+        assert drawn.size[0] == 900
+
+
+def test_show_takes_the_options_of_a_text_and_reads_a_folder_as_one_if_asked(rllab, tmp_path):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text("abcdefghij")
+    (tmp_path / "books" / "b.md").write_text("no")
+    shown = rllab("data", "show", "books", "--text", "--pattern", "*.txt", "--validation-share", "0.5", "--json").json
+    assert {name: part["characters"] for name, part in shown["parts"].items()} == {
+        "train": 4,
+        "validation": 5,
+        "test": 2,
+    }
+    assert "--text reads the folder as a text." in rllab("data", "show", "books").err
+    helped = rllab("data", "show", "stdlib", "--help").out
+    assert "--limit" in helped
+    assert "The text:" in helped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("show", "there.txt"), 2, "there.txt is no file"),
+        (("show", "digits", "--text"), 2, "digits is a dataset, not a text"),
+        (("show", "tinyshakespear"), 4, "Did you mean 'tinyshakespeare'"),
+        (("show", "book.txt", "--kernel", "edge"), 2, "--kernel edge is for images, and book.txt is a text"),
+        (("show", "book.txt", "--test-share", "1"), 2, "--test-share 1: should be less than 1"),
+        (("show", "book.txt", "--test-share", "0.99"), 2, "--test-share 0.99 of 30 characters leaves nothing"),
+        (("show", "book.txt", "--folds", "2"), 2, "No such option"),
+        (("show", "stdlib", "--limit", "0"), 2, "--limit 0: should be greater than 0"),
+        (("fetch", "stdlib"), 2, "there is nothing to fetch for stdlib"),
+        (("fetch", "file"), 2, "it is data of your own"),
+    ],
+)
+@pytest.mark.usefixtures("book")
+def test_mistakes_with_texts_get_a_line_and_an_exit_code(rllab, arguments, code, text):
+    done = rllab("data", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert text in done.err
+
+
+PLAYS = '''
+"""A text that has to be fetched, and a method that learns texts."""
+
+from rllab import fetching
+from rllab.algorithm import Algorithm, Objective
+from rllab.config import Config
+from rllab.data import DataMissing
+from rllab.text import TextSource, TextTask
+
+
+class Plays(TextSource):
+    """Plays on paper."""
+
+    @classmethod
+    def load(cls, target, config):
+        if cls.missing():
+            raise DataMissing("plays are not on this machine", "`rllab data fetch plays` downloads them.")
+        return (fetching.places("plays")[0] / "plays.txt").read_text()
+
+    @classmethod
+    def missing(cls):
+        return None if (fetching.places("plays")[0] / "plays.txt").is_file() else "nowhere"
+
+    @classmethod
+    def fetch(cls, folder, mirrors=(), progress=None):
+        return [fetching.fetch("plays.txt", mirrors, folder, lambda path: None, progress=progress)]
+
+
+class Reader(Algorithm):
+    """Reads, and learns nothing."""
+
+    class Config(Config):
+        """None."""
+
+    Task = TextTask
+    unit = "characters"
+
+    @classmethod
+    def objective(cls, task):
+        return Objective("test/loss", maximize=False)
+
+    budget = 1
+
+    def step(self):
+        self.count += 1
+        return {}
+
+    def evaluate(self):
+        return {"test/loss": 0.0}
+'''
+
+
+@pytest.fixture
+def plays(plugin, rllab, tmp_path, monkeypatch) -> Path:
+    """An installed text that is not there, and the folder that it can be fetched from."""
+    plugin("plays", "[rllab.texts]\nplays = plays:Plays\n[rllab.supervised]\nreader = plays:Reader\n", PLAYS)
+    monkeypatch.setenv("RLLAB_DATA", str(tmp_path / "data"))
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "plays.txt").write_text("to be or not to be")
+    return tmp_path / "mirror"
+
+
+def test_a_text_is_fetched_and_a_run_finds_it(rllab, plays, tmp_path):
+    done = rllab("run", "reader", "plays", "--dry-run")
+    assert done.code == 2
+    assert "`rllab data fetch plays`" in done.err
+    done = rllab("data", "fetch", "plays", "--from", plays)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'data' / 'plays' / 'plays.txt'}\n")
+    assert rllab("data", "show", "plays", "--json").json["first_lines"] == ["to be or not to "]
+    done = rllab("run", "reader", "plays", "--test-share", "0.5", "--dry-run")
+    assert done.code == 0
+    assert "# The text\ntest_share = 0.5" in done.out
+
+
+def test_on_a_terminal_a_run_offers_to_fetch_a_text(rllab, plays, monkeypatch):
+    monkeypatch.setattr(command, "_on_terminal", lambda: True)
+    asked = []
+    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text) or True)
+    fetch = command.fetch
+    monkeypatch.setattr(command, "fetch", lambda name: fetch(name, None, [plays.as_uri() + "/"]))
+    assert rllab("run", "reader", "plays", "--dry-run").code == 0
+    assert asked == ["plays is not on this machine. Fetch it now?"]
+
+
+@pytest.mark.usefixtures("plays", "book")
+def test_a_run_of_a_path_that_is_no_text_is_told(rllab, tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"ab\nc\xff")
+    for arguments, code, text in [
+        (("reader", "bad.txt"), 2, "bad.txt, line 2: not UTF-8 (byte 0xff at offset 4)"),
+        (("reader", "digits"), 2, "digits is a dataset, not a text"),
+        (("majority", "plays"), 2, "plays is a text, not a dataset"),
+        (("reader", "play"), 4, "Did you mean 'plays'?"),
+    ]:
+        done = rllab("run", *arguments)
+        assert (done.code, done.out) == (code, "")
+        assert text in done.err
+    assert not (tmp_path / "runs").exists()
 
 
 # --- fetch ------------------------------------------------------------------------------------------

@@ -59,6 +59,20 @@ def test_info_of_a_killed_run_says_so_as_json_too(rllab, tiny):
     assert rllab("info", "run", "--json").json["status"] == "killed"
 
 
+def test_info_of_a_text_shows_what_it_is_and_its_options(rllab):
+    done = rllab("info", "stdlib")
+    assert done.out.startswith("stdlib, a text from rllab ")
+    assert "--limit" in done.out
+    schema = rllab("info", "stdlib", "--json").json
+    assert (schema["text"], schema["properties"]["limit"]["default"]) == ("stdlib", 1_000_000)
+
+
+def test_info_of_a_name_that_a_dataset_and_a_text_have_shows_both(rllab):
+    out = rllab("info", "folder").out
+    assert out.index("folder, a dataset from rllab ") < out.index("folder, a text from rllab ")
+    assert [next(iter(schema)) for schema in rllab("info", "folder", "--json").json] == ["dataset", "text"]
+
+
 def test_info_of_a_dataset_shows_what_it_is_and_its_options(rllab):
     done = rllab("info", "crescents-uniform")
     assert done.code == 0

@@ -73,6 +73,17 @@ def test_list_of_methods_is_agents_and_generative_and_supervised_ones() -> None:
     assert [entry["name"] for entry in json.loads(run("list", "datasets", "--json").stdout)] == ["spots"]
 
 
+def test_texts_are_listed_after_datasets_and_checked(install: Install) -> None:
+    code = "from rllab.text import TextSource\nclass Plays(TextSource):\n    pass\nclass Spots:\n    pass\n"
+    install("sound", "[rllab.datasets]\na = sound:Plays\n[rllab.texts]\nplays = sound:Plays\nx = sound:Spots\n", code)
+    assert [line.split()[:2] for line in run("list").stdout.splitlines()[2:]] == [["plays", "texts"], ["x", "texts"]]
+    assert [entry["name"] for entry in json.loads(run("list", "texts", "--json").stdout)] == ["plays", "x"]
+    statuses = {entry["name"]: entry["cause"] for entry in json.loads(run("plugins", "--check", "--json").stdout)}
+    assert statuses["plays"] is None
+    assert statuses["x"].startswith("sound:Spots is no rllab.text.TextSource")
+    assert statuses["a"].startswith("sound:Plays is no rllab.data.Source")
+
+
 @pytest.mark.usefixtures("two")
 def test_list_of_details_imports_and_a_broken_one_costs_one_line() -> None:
     result = run("list", "methods", "--details")
