@@ -20,9 +20,8 @@ weights, where nanoGPT spares the gains of its normalisations, one in 900 of the
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -84,21 +83,6 @@ class CharTransformerConfig(CharacterConfig):
         return self
 
 
-class Past:
-    """Keys and values of the characters that a block has seen."""
-
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
-
-    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in keys and values (B, heads, t, d) of new characters; return those of all."""
-        if self.keys is not None and self.values is not None:
-            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
-        self.keys, self.values = keys, values
-        return keys, values
-
-
 class Block(nn.Module):
     """Attention to the characters before, then two dense layers; each adds to what goes by."""
 
@@ -114,21 +98,19 @@ class Block(nn.Module):
         self.narrow = nn.Linear(4 * width, width, bias=False)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        """Return (B, T, width) for (B, T, width); with a `past` that is not empty, T is 1."""
-        x = x + self.drop(self.attended(self.attention(self.before_attention(x), past)))
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, width) for (B, T, width)."""
+        x = x + self.drop(self.attended(self.attention(self.before_attention(x))))
         added: Tensor = self.drop(self.narrow(gelu(self.widen(self.before_dense(x)))))
         return x + added
 
-    def attention(self, x: Tensor, past: Past | None) -> Tensor:
+    def attention(self, x: Tensor) -> Tensor:
         """Return for each character the values of those up to it, weighed by all heads: (B, T, width)."""
         batch, length, width = x.shape
         split = self.attend(x).view(batch, length, 3, self.heads, width // self.heads)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)  # (B, heads, T, d) each
-        if past is not None:
-            keys, values = past.extended(keys, values)
         dropped = self.dropout if self.training else 0.0
-        weighed = scaled_dot_product_attention(queries, keys, values, dropout_p=dropped, is_causal=length > 1)
+        weighed = scaled_dot_product_attention(queries, keys, values, dropout_p=dropped, is_causal=True)
         together: Tensor = weighed.transpose(1, 2).reshape(batch, length, width)
         return together
 
@@ -143,6 +125,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: CharTransformerConfig, characters: int) -> None:
         super().__init__()
+        self.heads = config.heads
         self.characters = nn.Embedding(characters, config.width)
         self.places = nn.Embedding(config.sequence, config.width)
         self.drop = nn.Dropout(config.dropout)
@@ -153,21 +136,19 @@ class Transformer(nn.Module):
                 adds = name.endswith(("attended.weight", "narrow.weight"))
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.layers) if adds else 0.02)
 
-    def forward(self, codes: Tensor, past: list[Past] | None = None, first: int = 0, keep: int = 0) -> Tensor:
+    def forward(self, codes: Tensor, keep: int = 0) -> Tensor:
         """Return the logits of what follows each character.
 
         Args:
             codes: (B, T).
-            past: of each block, to read on from; T is 1 if it is not empty.
-            first: the place of the first of `codes`.
             keep: return those of so many characters at the end; 0: of all.
 
         Returns:
             (B, T, V), or (B, keep, V).
         """
-        x = self.drop(self.characters(codes) + self.places.weight[first : first + codes.shape[1]])  # (B, T, width)
-        for i, block in enumerate(self.blocks):
-            x = block(x, past[i] if past is not None else None)
+        x = self.drop(self.characters(codes) + self.places.weight[: codes.shape[1]])  # (B, T, width)
+        for block in self.blocks:
+            x = block(x)
         return linear(self.norm(x[:, -keep:]), self.characters.weight)
 
 
@@ -233,11 +214,16 @@ class CharTransformer(CharacterModel[Transformer]):
 
     def reader(self) -> Reader:
         """Return what reads a character with the keys and values of those before it at hand."""
-        return Cached(self.best_network)
+        return InNumpy(self.best_network)
 
 
-class Cached:
-    """Reads a text character by character, on a copy of a network.
+# --- one character at a time ----------------------------------------------------------------------
+
+
+class InNumpy:
+    """Reads a text character by character, with the keys and values of those before at hand, on a copy of the weights.
+
+    In NumPy, because what torch does around each of these small products takes several times as long.
 
     There are as many places as a training sequence has characters. When all are taken, the later half of what was
     read moves to the first places, its keys and values are computed anew, and it goes on from there.
@@ -247,20 +233,46 @@ class Cached:
     """
 
     def __init__(self, network: Transformer) -> None:
-        self.network = copy.deepcopy(network).eval()
-        self.places = self.network.places.num_embeddings
+        self.weights = {name: tensor.numpy(force=True).copy() for name, tensor in network.state_dict().items()}
+        self.places, width = self.weights["places.weight"].shape
         self.seen: list[int] = []
-        self.past = [Past() for _ in self.network.blocks]
+        # (blocks, keys and values, heads, places, d)
+        self.past = np.zeros((len(network.blocks), 2, network.heads, self.places, width // network.heads), np.float32)
 
-    @torch.inference_mode()
     def __call__(self, code: int) -> np.ndarray:
         """Read a character; return the logits (V,) of the next one."""
+        first = len(self.seen)
         self.seen.append(code)
-        new = [code]
-        if len(self.seen) > self.places:
-            new = self.seen = self.seen[-(self.places // 2 + 1) :]
-            self.past = [Past() for _ in self.network.blocks]
-        codes = torch.tensor([new], device=self.network.norm.weight.device)
-        logits = self.network(codes, self.past, first=len(self.seen) - len(new), keep=1)
-        following: np.ndarray = logits[0, 0].cpu().numpy()
-        return following
+        if first == self.places:
+            first, self.seen = 0, self.seen[-(self.places // 2 + 1) :]
+        weights, codes = self.weights, self.seen[first:]
+        x = weights["characters.weight"][codes] + weights["places.weight"][first : len(self.seen)]  # (n, width)
+        for i, past in enumerate(self.past):
+            block = f"blocks.{i}."
+            x += self.attention(block, _norm(x) * weights[block + "before_attention.weight"], past, first)
+            wide = (_norm(x) * weights[block + "before_dense.weight"]) @ weights[block + "widen.weight"].T
+            x += gelu(torch.from_numpy(wide)).numpy() @ weights[block + "narrow.weight"].T  # NumPy has no erf
+        logits: np.ndarray = weights["characters.weight"] @ (_norm(x[-1]) * weights["norm.weight"])
+        return logits
+
+    def attention(self, block: str, x: np.ndarray, past: np.ndarray, first: int) -> np.ndarray:
+        """Return what attention adds (n, width) for x (n, width) from place `first` on; keep its keys and values."""
+        new, (heads, _, size) = len(x), past.shape[1:]
+        split = (x @ self.weights[block + "attend.weight"].T).reshape(new, 3, heads, size).transpose(1, 2, 0, 3)
+        past[:, :, first : first + new] = split[1:]
+        keys, values = past[:, :, : first + new]  # (heads, first + n, d) each
+        scores = split[0] @ keys.transpose(0, 2, 1)  # (heads, n, first + n)
+        if new > 1:
+            scores += np.triu(np.full(scores.shape[1:], -np.inf, np.float32), first + 1)
+        scores = np.exp((scores - scores.max(2, keepdims=True)) * np.float32(1 / math.sqrt(size)))
+        weighed = (scores / scores.sum(2, keepdims=True)) @ values  # (heads, n, d)
+        together: np.ndarray = weighed.transpose(1, 0, 2).reshape(new, -1) @ self.weights[block + "attended.weight"].T
+        return together
+
+
+def _norm(x: np.ndarray) -> np.ndarray:
+    """Return rows (..., width) with mean 0 and variance 1, as nn.LayerNorm does before its gains."""
+    x = x - x.mean(-1, keepdims=True)
+    variance = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
+    normed: np.ndarray = x / np.sqrt(variance + np.float32(1e-5))
+    return normed

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from rllab.algorithm import Metrics
 from rllab.errors import CheckpointError, UsageError
 from rllab.generative import GenerativeConfig, TextModel
-from rllab.parts.averaging import WeightAverage, average_of, averaged
+from rllab.parts.averaging import average_of, averaged
 from rllab.parts.optim import GradientSteps, Share
 from rllab.state import State
 from rllab.text import TextTask

@@ -80,7 +80,7 @@ class GANConfig(ImageConfig):
     """How much less than 1 the discriminator is to say of real images (Salimans et al., 2016); 0 of drawn ones."""
 
     dropout: Share = 0.3
-    """Share of the discriminator's hidden units that is dropped in training."""
+    """Share of the discriminator's hidden units (mlp), or of what its last layer sees (cnn), dropped in training."""
 
     lr: PositiveFloat = 2e-4
     """Step size of both optimisers, where the schedule has it highest."""

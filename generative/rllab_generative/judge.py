@@ -88,7 +88,8 @@ class Judge:
         check_judged(task)
         device = torch.device(device)
         path = cache_folder() / "judges" / f"{content_key(task)}.safetensors"
-        network = build(task.shape, len(task.classes))
+        with preserved_globals():
+            network = build(task.shape, len(task.classes))
         if not _read(path, network):
             pixels = Pixels(task.data.train.inputs).to(device)
             network = fit(task.data.train.to(device), pixels, len(task.classes), seed=_SEED)

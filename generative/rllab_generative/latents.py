@@ -18,7 +18,7 @@ from rllab import stopping
 from rllab.data import Part
 from rllab.generative import ImageModel
 from rllab.parts import drawing
-from rllab.parts.drawing import INK, SOFT, shorten, styled
+from rllab.parts.drawing import INK, shorten, styled
 from rllab.parts.walls import wall
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LatentModel(ImageModel):
 
     @abstractmethod
     def encoded(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the latents of some images at once, (n, latent), as pictures show them; without gradients.
+        """Return the latents of some images at once, (n, latent), as pictures show them; called without gradients.
 
         Args:
             images: (n, *shape) in [0, 1], on the device.
@@ -57,7 +57,7 @@ class LatentModel(ImageModel):
 
     @abstractmethod
     def decoded(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Return the images of some latents at once, (n, *shape) in [0, 1]; without gradients.
+        """Return the images of some latents at once, (n, *shape) in [0, 1]; called without gradients.
 
         Args:
             latents: (n, latent), on the device.
@@ -84,26 +84,16 @@ class LatentModel(ImageModel):
 
     def encode(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the latents of images (N, *shape) on the CPU, (N, latent)."""
+        pieces = zip(torch.split(images, _CHUNK), torch.split(labels, _CHUNK), strict=True)
         with torch.no_grad():
-            found = [
-                self.encoded(
-                    images[start : start + _CHUNK].to(self.device), labels[start : start + _CHUNK].to(self.device)
-                )
-                for start in range(0, len(images), _CHUNK)
-            ]
-        return torch.cat(found).cpu()
+            return torch.cat([self.encoded(x.to(self.device), y.to(self.device)).cpu() for x, y in pieces])
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the images of latents (N, latent) on the CPU, (N, *shape) in [0, 1]."""
         chosen = torch.zeros(len(latents), dtype=torch.long) if labels is None else labels
+        pieces = zip(torch.split(latents, _CHUNK), torch.split(chosen, _CHUNK), strict=True)
         with torch.no_grad():
-            found = [
-                self.decoded(
-                    latents[start : start + _CHUNK].to(self.device), chosen[start : start + _CHUNK].to(self.device)
-                )
-                for start in range(0, len(latents), _CHUNK)
-            ]
-        return torch.cat(found).cpu()
+            return torch.cat([self.decoded(z.to(self.device), y.to(self.device)).cpu() for z, y in pieces])
 
     @property
     def when(self) -> str:
@@ -168,9 +158,8 @@ class Shown:
             return None
         first, last = (torch.tensor([pair[i] for pair in pairs]) for i in (0, 1))
         steps = torch.linspace(0, 1, 8)
-        between = torch.lerp(
-            self.latents[first, None], self.latents[last, None], steps[None, :, None]
-        )  # (P, 8, latent)
+        ends = self.latents[first, None], self.latents[last, None]
+        between = torch.lerp(*ends, steps[None, :, None])  # (P, 8, latent)
         labels = self.labels[first].repeat_interleave(len(steps))
         drawn = self.model.decode(between.flatten(0, 1), labels).view(len(pairs), len(steps), *self.model.shape)
         whole = torch.cat([self.images[first, None], drawn, self.images[last, None]], 1)  # (P, 10, *shape)
@@ -201,8 +190,9 @@ class Shown:
         labels = self.labels[:1].expand(len(chosen) * len(steps))
         drawn = self.model.decode(latents.flatten(0, 1), labels)
         names = [f"z{int(dimension) + 1}: {float(kl[dimension]):.2f} nats" for dimension in chosen]
+        heads = [f"{step:+.1f}" if abs(step) > 0.05 else "0" for step in steps.tolist()]
         title = f"One latent at a time, from the first held-out image{self.model.when}"
-        return wall(drawn, len(steps), title, rows=names, heads=[f"{step:+.1f}" if abs(step) > 0.05 else "0" for step in steps.tolist()])
+        return wall(drawn, len(steps), title, rows=names, heads=heads)
 
 
 def _filled(lines: Sequence[Tensor], columns: int) -> list[Tensor]:
@@ -293,27 +283,23 @@ def scatter(
         axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=drawing.COLOURS[0])
         return figure
     palette = drawing.colours(classes)
+    outlined = [withStroke(linewidth=2.5, foreground="white")]
     for number, name in enumerate(classes):
         theirs = points[labels == number]
         if not len(theirs):
             continue
-        label, mark = shorten(name, 18), drawing.marker(number)
-        axes.scatter(
-            theirs[:, 0], theirs[:, 1], s=size, linewidths=0, alpha=0.7, color=palette[number], marker=mark, label=label
-        )
-    for number, name in enumerate(classes):
-        if len(theirs := points[labels == number]):
-            x, y = np.median(theirs, 0)
-            outlined = [withStroke(linewidth=2.5, foreground="white")]
-            inside = limit is None or max(abs(x), abs(y)) < limit
-            if inside:
-                text = shorten(name, 12)
-                axes.text(
-                    x, y, text, ha="center", va="center", color=INK, fontweight="bold", path_effects=outlined, zorder=5
-                )
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), markerscale=1.6)
-    for entry in legend.get_texts():
-        entry.set_color(SOFT)
+        look: dict[str, Any] = {"color": palette[number], "marker": drawing.marker(number), "label": shorten(name, 18)}
+        axes.scatter(theirs[:, 0], theirs[:, 1], s=size, linewidths=0, alpha=0.7, **look)
+        x, y = np.median(theirs, 0)
+        written: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "fontweight": "bold",
+            "path_effects": outlined,
+            "clip_on": True,
+        }
+        axes.text(x, y, shorten(name, 12), color=INK, zorder=5, **written)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), markerscale=1.6)
     return figure
 
 

@@ -289,13 +289,11 @@ class VAE(LatentModel):
         network = averaged(self.network, self.average)
         return network.expected(network.decode(z, None if labels is None else network.hot(labels)))
 
-    @torch.no_grad()
     def encoded(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the means of q(z|x)."""
         network = averaged(self.network, self.average)
         return network.encode(images, network.hot(labels))[0]
 
-    @torch.no_grad()
     def decoded(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return the means of p(x|z)."""
         network = averaged(self.network, self.average)

@@ -274,6 +274,7 @@ def test_the_measures_rank_what_is_known(rows: dict[str, dict[str, float]], judg
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_measures_rank_what_is_known_of_mnist() -> None:
     try:
         task = opened("mnist")
