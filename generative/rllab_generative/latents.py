@@ -204,7 +204,9 @@ def _filled(lines: Sequence[Tensor], columns: int) -> list[Tensor]:
 
 
 def samples(model: LatentModel, latent: int) -> Image:
-    """Return a picture of images that are drawn from latents of the prior, the same each time; a row a class.
+    """Return a picture of images that are drawn from latents of the prior, the same each time.
+
+    A model that is told the class has a row for each, with the same latents, so that a column shares what is no class.
 
     Args:
         model: which can draw.
@@ -213,10 +215,13 @@ def samples(model: LatentModel, latent: int) -> Image:
     seed = int(model.streams.sequence("pictures").generate_state(1)[0])
     generator = torch.Generator().manual_seed(seed)
     columns = 10
-    names = [shorten(name, 18) for name in model.classes[:_CLASSES]] if model.conditional else []
-    labels = torch.arange(len(names)).repeat_interleave(columns) if names else None
-    latents = torch.randn(columns * (len(names) or 10), latent, generator=generator)
-    return wall(model.decode(latents, labels), columns, f"Samples{model.when}", rows=names)
+    title = f"Samples{model.when}"
+    if not model.conditional:
+        return wall(model.decode(torch.randn(10 * columns, latent, generator=generator)), columns, title)
+    names = [shorten(name, 18) for name in model.classes[:_CLASSES]]
+    labels = torch.arange(len(names)).repeat_interleave(columns)
+    latents = torch.randn(columns, latent, generator=generator).repeat(len(names), 1)
+    return wall(model.decode(latents, labels), columns, f"{title}, a column from the same latents", rows=names)
 
 
 def manifold(model: LatentModel) -> Image:
