@@ -39,7 +39,7 @@ Clock: TypeAlias = Callable[[], float]
 
 CASES: dict[str, dict[str, Any]] = {
     "mlp": {"preset": "mnist", "epochs": 1},
-    "course": {"preset": "course", "epochs": 1},
+    "course": {"preset": "course", "optimizer": "adam", "epochs": 1},
     "dynamic": {"preset": "mnist", "binarise": "dynamic", "epochs": 1},
     "cnn": {"preset": "mnist-cnn", "epochs": 1},
 }
