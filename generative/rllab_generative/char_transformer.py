@@ -3,9 +3,10 @@
 Vaswani et al., "Attention is all you need", NeurIPS (2017).
 Radford et al., "Language models are unsupervised multitask learners" (2019): layer normalisation before each part, and
 the weights of what adds to the residual stream begin smaller by the square root of how many add to it.
-Sizes, initialisation and recipe of nanoGPT (Karpathy, 2022): no biases, the outputs' weights are the embedding's (Press
-& Wolf, "Using the output embedding to improve language models", 2017), AdamW. One thing differs: weight decay is on all
-weights, where nanoGPT spares the gains of its normalisations, one in 900 of the numbers.
+Sizes, initialisation and optimiser of nanoGPT (Karpathy, 2022): no biases, the outputs' weights are the embedding's
+(Press & Wolf, "Using the output embedding to improve language models", 2017), AdamW. Two things differ. Weight decay is
+on all weights, where nanoGPT spares the gains of its normalisations, one in 700 of the numbers. And the step size goes
+up to 3e-3 and down to 0; with nanoGPT's 1e-3, as many steps end .1 nats higher on Tiny Shakespeare.
 
     x_t <- E[c_t] + P[t]
     for each block:  x <- x + W_o attention(norm(x)),   x <- x + W_2 gelu(W_1 norm(x))
@@ -41,7 +42,7 @@ _WINDOWS = 128
 
 
 class CharTransformerConfig(CharacterConfig):
-    """Hyperparameters of char-transformer; the defaults are nanoGPT's for a CPU."""
+    """Hyperparameters of char-transformer; sizes and steps are nanoGPT's for a CPU."""
 
     epochs: PositiveFloat = 1.53
     """Passes over as many characters as the training part has; fractions are allowed."""
@@ -64,7 +65,10 @@ class CharTransformerConfig(CharacterConfig):
     optimizer: OptimizerName = "adamw"
     """The rule for gradient steps."""
 
-    schedule: Schedule = "cosine"
+    lr: PositiveFloat = 3e-3
+    """Step size of the optimiser, where the schedule has it highest."""
+
+    schedule: Schedule = "onecycle"
     """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
 
     betas: tuple[Share, Share] = (0.9, 0.99)

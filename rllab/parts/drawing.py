@@ -30,6 +30,8 @@ R = TypeVar("R")
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
 """Okabe and Ito's eight, the best to tell apart first; grey for their black, which is text's."""
+_TEN = (*COLOURS, "#332288", "#882255")
+"""With Paul Tol's indigo and wine: as many as there are digits."""
 _NAMED: dict[str, str] = dict(
     zip(("blue", "orange", "green", "pink", "red", "yellow"), (*COLOURS[:4], *COLOURS[5:7]), strict=True)
 )
@@ -144,15 +146,15 @@ def film(files: Sequence[Path]) -> bytes:
 
 
 def colours(classes: Sequence[str]) -> list[str]:
-    """Return a colour for each class: the eight, and for more classes as many steps of a map.
+    """Return a colour for each class: of ten, and for more classes as many steps of a map.
 
     Classes that are called by colours get these.
     """
     number = len(classes)
     if set(classes) <= set(_NAMED):
         return [_NAMED[name] for name in classes]
-    if number <= len(COLOURS):
-        return list(COLOURS[:number])
+    if number <= len(_TEN):
+        return list(_TEN[:number])
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

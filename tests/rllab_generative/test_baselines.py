@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-
 from rllab_generative import baselines
 
 CODES = np.array([0, 0, 1, 0, 1], np.uint8)  # "aab", and held out "ab"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rllab_generative.char_rnn import CharRNN, CharRNNConfig, Recurrent, in_numpy
 
 from rllab import experiment, planning
 from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
-from rllab_generative.char_rnn import CharRNN, CharRNNConfig, Recurrent, in_numpy
 
 CELLS = ("rnn", "lstm", "gru")
 

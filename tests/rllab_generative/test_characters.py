@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rllab_generative import char_rnn
+from rllab_generative.characters import CharacterModel, Reader, choose
 from torch import Tensor
 
 from rllab import experiment, planning
 from rllab.errors import CheckpointError, UsageError
 from rllab.planning import Plan
 from rllab.testing import first_difference
-from rllab_generative import char_rnn
-from rllab_generative.characters import CharacterModel, Reader, choose
 
 SMALL: dict[str, dict[str, Any]] = {
     "char-rnn": {"hidden": 8, "embedding": 4, "layers": 2, "batch_size": 3, "sequence": 10},
