@@ -29,6 +29,9 @@ bench: $(VENV)/dev.stamp  ## side by side with other libraries
 	$(BIN)/python benchmarks/dqn_cartpole.py
 	$(BIN)/python benchmarks/mnist_epoch.py
 	$(BIN)/python benchmarks/ladder.py
+	$(BIN)/python benchmarks/vae_epoch.py
+	$(BIN)/python benchmarks/char_models.py
+	$(BIN)/python benchmarks/generative.py
 
 clean:  ## remove the virtual environment and caches, no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

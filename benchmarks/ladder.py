@@ -44,6 +44,7 @@ class Rung:
 
 
 CLASSICAL = ("naive-bayes", "logreg", "knn", "tree", "forest", "svm")
+BASELINES = ("eval/majority_accuracy", "eval/mean_rmse")
 DIAMONDS = {"test_share": 0.25, "split_seed": 42}
 
 LADDER = [
@@ -72,15 +73,15 @@ LADDER = [
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run: score and baseline on the test part, other metrics of it, and seconds of the processor."""
+    """A finished run: score and baseline, if any, on the test part, other metrics of it, and seconds of the processor."""
 
     score: float
-    baseline: float
+    baseline: float | None
     metrics: dict[str, float]
     seconds: float
 
 
-def train(rung: Rung, seed: int, runs_dir: Path) -> Measured:
+def train(rung: Rung, seed: int, runs_dir: Path, *, pictures: bool = False) -> Measured:
     """Train one seed of a rung, or read what it gave before."""
     import torch
 
@@ -92,13 +93,14 @@ def train(rung: Rung, seed: int, runs_dir: Path) -> Measured:
     noted = folder.parent / f"seed{seed}.json"
     if noted.is_file():
         return Measured(**json.loads(noted.read_text(encoding="utf-8")))
-    how = {"resume": "auto", "run_dir": folder, "progress": False, "pictures_every": 0, "checkpoint_every": 0}
+    how = {"resume": "auto", "run_dir": folder, "progress": False, "checkpoint_every": 0}
+    how |= {} if pictures else {"pictures_every": 0}
     began = time.process_time()
     run = rllab.run(rung.method, rung.task, seed=seed, **how, **rung.options)
     seconds = time.process_time() - began
     metrics = {n: v for n, v in run.info["metrics"].items() if n.startswith("eval/") and v is not None}
     metric = run.info["objective"]["metric"]
-    baseline = metrics["eval/majority_accuracy" if metric == "eval/accuracy" else "eval/mean_rmse"]
+    baseline = next((metrics[name] for name in BASELINES if name in metrics), None)
     measured = Measured(metrics[metric], baseline, metrics, seconds)
     noted.write_text(json.dumps(asdict(measured)), encoding="utf-8")
     return measured
@@ -113,7 +115,7 @@ def row(rung: Rung, runs: list[Measured]) -> str:
         interval = t_interval(scores)
         text = f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
         text += f", {min(scores):{form}} to {max(scores):{form}}"
-    baseline = sum(run.baseline for run in runs) / len(runs)
+    baseline = sum(run.baseline or 0 for run in runs) / len(runs)
     seconds = sum(run.seconds for run in runs) / len(runs)
     return f"| {rung.task} | `{rung.name}` | {text} | {baseline:{form}} | {len(runs)} | {seconds:.1f} |"
 

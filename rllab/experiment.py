@@ -285,8 +285,7 @@ def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
             "reason": choice.reason,
         }
     )
-    if algorithm.captions:
-        folder.update(captions=dict(algorithm.captions))
+    _note_captions(algorithm, folder)
     stopping.check()
     algorithm.setup()
     if isinstance(algorithm, Agent) and algorithm.envs.strategy is not None:
@@ -300,6 +299,19 @@ def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
     stopping.check()
     algorithm.state_dict()  # an attribute that cannot be kept is an error now, not at the first checkpoint
     return algorithm
+
+
+def _note_captions(algorithm: Algorithm, folder: RunFolder) -> None:
+    """Write down what the numbers are; of a resumed run, say so if they are no longer what they were."""
+    captions, before = dict(algorithm.captions), folder.info.get("captions") or {}
+    for name, was in before.items():
+        if captions.get(name, was) != was:
+            _log.warning(
+                "%s is now measured in another way (%s) than before (%s): do not compare", name, captions[name], was
+            )
+            break
+    if captions:
+        folder.update(captions=captions)
 
 
 def _conclude(

@@ -71,6 +71,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self._captions: dict[str, str] | None = None
 
     @property
     def path(self) -> Path:
@@ -92,6 +93,11 @@ class Run:
     def metrics(self) -> MetricsTable:
         """Return the metrics by name, as they are now."""
         return MetricsTable(self.folder.metrics_file)
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """Return what stands beside the numbers of metrics: of the last `evaluate`, before one those of the run."""
+        return dict(self.info.get("captions") or {}) if self._captions is None else self._captions
 
     def load(self, which: str | int = "last", *, device: str = "auto") -> Algorithm:
         """Return the trained model; it can act, sample or predict, and be evaluated.
@@ -157,6 +163,7 @@ class Run:
             metrics = self._evaluate_on(algorithm, on, task_options or {})
         else:
             metrics = algorithm.evaluate()
+        self._captions = dict(algorithm.captions)
         return {"step": float(algorithm.count), **{name: float(value) for name, value in metrics.items()}}
 
     def _evaluate_on(self, algorithm: Algorithm, on: str, options: Mapping[str, Any]) -> Metrics:

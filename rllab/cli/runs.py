@@ -116,7 +116,6 @@ def eval_command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     measured = results.load(run, runs_dir=runs_dir)
-    captions: dict[str, str] = measured.info.get("captions") or {}
     with stopping.on_signals():
         try:
             metrics = measured.evaluate(
@@ -130,6 +129,7 @@ def eval_command(
             )
         except stopping.StopRequested:
             raise KeyboardInterrupt from None
+    captions = measured.captions
     if as_json:
         click.echo(json.dumps({**metrics, **({"captions": captions} if captions else {})}))
     else:
