@@ -10,7 +10,7 @@ Both train the same network with the same optimiser, step sizes and batches on T
 
 They alternate, in another order each time; times are the processor's, of all threads together (with --wall those of the
 clock on the wall), without loading, evaluation and samples. The networks are those of the presets. In the end each
-method writes characters with the weights it has by then, which is as fast as with better ones.
+method writes characters with the weights it begins with, which is as fast as with better ones.
 """
 
 from __future__ import annotations

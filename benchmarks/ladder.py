@@ -73,7 +73,7 @@ LADDER = [
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run: score and baseline, if any, on the test part, other metrics of it, and seconds of the processor."""
+    """A finished run: score and baseline, if any, on the test part, its other metrics, and seconds of the processor."""
 
     score: float
     baseline: float | None

@@ -85,7 +85,7 @@ def resume(
     folder: RunFolder,
     changes: Mapping[str, Any] | None = None,
     *,
-    extend: int | None = None,
+    extend: float | None = None,
     watch: Watch | None = None,
 ) -> tuple[RunFolder, Status]:
     """Go on with a run from its newest sound checkpoint; a finished one is left as it is.
@@ -137,7 +137,7 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _extended(planned: Plan, extend: int) -> Plan:
+def _extended(planned: Plan, extend: float) -> Plan:
     """Return the plan with a larger budget."""
     name = _budget(planned)
     if name not in type(planned.config).model_fields:

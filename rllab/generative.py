@@ -147,6 +147,12 @@ class ImageModel(GenerativeModel):
         return len(self.task.data.train)
 
     @property
+    def when(self) -> str:
+        """How far training is, in words, such as "after 2.5 epochs"."""
+        epochs = self.count / self.epoch
+        return f"after {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
+
+    @property
     def conditional(self) -> bool:
         """Whether it draws an image of a class that is asked for."""
         return bool(getattr(self.config, "conditional", False))

@@ -232,7 +232,7 @@ def run(method: str, target: str, *, progress: bool = True, **options: Any) -> R
     return Run(folder)
 
 
-def resume(run: str | os.PathLike[str], *, progress: bool = True, extend: int | None = None, **options: Any) -> Run:
+def resume(run: str | os.PathLike[str], *, progress: bool = True, extend: float | None = None, **options: Any) -> Run:
     """Go on with a run; what `rllab resume RUN` does.
 
     Args:

@@ -78,6 +78,11 @@ class Streams:
             set_generator_state(self.torch(stream, device), saved)
 
 
+def generator_of(sequence: np.random.SeedSequence) -> torch.Generator:
+    """Return a torch generator on the CPU that a seed sequence begins: the same one for the same sequence."""
+    return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+
+
 def global_state() -> dict[str, Any]:
     """Return the states of the global generators of Python, NumPy and torch (CPU and CUDA)."""
     cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -30,9 +30,8 @@ from rllab.generative import ImageConfig
 from rllab.parts.averaging import average_of, averaged
 from rllab.parts.drawing import shorten
 from rllab.parts.optim import GradientSteps
-from rllab_generative import latents as pictures
-from rllab_generative.imagenets import Decoder, Encoder, ImageNetConfig, multiply_adds
-from rllab_generative.latents import LatentModel
+from rllab_generative.imagenets import Decoder, Encoder, ImageNetConfig, multiply_adds_of_pair
+from rllab_generative.latents import LatentModel, Shown, outliers, summed
 
 _OUTLIERS = 24
 """Outliers that are shown."""
@@ -67,12 +66,31 @@ class Network(nn.Module):
         return reconstructions
 
 
+class MeanImage(nn.Module):
+    """The mean of the training images: the best guess of whoever is told nothing. It is saved with the weights.
+
+    Args:
+        shape: of an image, (channels, height, width).
+    """
+
+    image: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(shape))
+
+
 class Autoencoder(LatentModel):
-    """An encoder into a few numbers and a decoder out of them, trained to give the image back."""
+    """An encoder into a few numbers and a decoder out of them, trained to give the image back.
+
+    Attributes:
+        network: encoder and decoder.
+        average: of its weights, to measure with; may be None.
+        mean: the mean image, from `setup` on or loaded.
+    """
 
     Config = AutoencoderConfig
     config: AutoencoderConfig
-    transient: ClassVar[frozenset[str]] = LatentModel.transient | {"mean_image"}
     refuses_sampling = (
         "nothing can be drawn from an autoencoder: it does not know how its latents are distributed; "
         "a `vae` does, and one can be trained in the same way"
@@ -86,20 +104,22 @@ class Autoencoder(LatentModel):
     @classmethod
     def work(cls, config: AutoencoderConfig, task: DatasetTask) -> float:
         """Return the multiply-adds of a gradient step, of which the backward pass takes two thirds."""
-        return 3.0 * config.batch_size * multiply_adds(config, task.shape, config.latent, config.latent)
+        return 3.0 * config.batch_size * multiply_adds_of_pair(config, task.shape, config.latent, config.latent)
 
     def __init__(self, config: AutoencoderConfig, task: DatasetTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
         self.network = Network(config, self.shape).to(device)
         self.average = average_of(self.network, config.ema)
-        total = sum(images.sum(0, dtype=torch.float64) for images, _ in self.visits(task.data.train, "train"))
-        assert isinstance(total, Tensor)
-        self.mean_image = (total / len(task.data.train)).float()
+        self.mean = MeanImage(self.shape).to(device)
 
     def setup(self) -> None:
-        """Make the optimiser, and have the training part at hand."""
+        """Make the optimiser, have the training part at hand, and take its mean."""
         super().setup()
         self.optimizer = GradientSteps.of(self.network, self.config)
+        total = torch.zeros(self.shape, dtype=torch.float64)
+        for images, _ in self.visits(self.train, "train"):
+            total += images.sum(0).cpu()
+        self.mean.image.copy_(total / len(self.train))
 
     def step(self) -> Metrics:
         """Take a gradient step on the next minibatch."""
@@ -123,7 +143,7 @@ class Autoencoder(LatentModel):
         with self.undisturbed():
             for images, _ in self.visits(part, name):
                 squares += float(self.squares(images).sum())
-                baseline += float((images - self.mean_image).square().sum(dtype=torch.float64))
+                baseline += summed((images - self.mean.image).square())
         numbers = len(part) * math.prod(self.shape)
         return {
             f"{name}/rmse": math.sqrt(squares / numbers),
@@ -131,9 +151,9 @@ class Autoencoder(LatentModel):
         }
 
     def squares(self, images: Tensor) -> Tensor:
-        """Return the squared error of images (n, *shape), summed over the pixels of each, (n,) float64."""
+        """Return the squared error of images (n, *shape), summed over the pixels of each, (n,) float64 on the CPU."""
         again: Tensor = averaged(self.network, self.average)(images)
-        return (again - images).square().flatten(1).sum(1, dtype=torch.float64)
+        return (again - images).square().flatten(1).cpu().sum(1, dtype=torch.float64)
 
     # --- looking into it
 
@@ -141,12 +161,12 @@ class Autoencoder(LatentModel):
         """Raise NotImplementedError: `sample` refuses."""
         raise NotImplementedError(self.refuses_sampling)
 
-    def encoded(self, images: Tensor, labels: Tensor) -> Tensor:
+    def encode_batch(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the latents of images."""
         found: Tensor = averaged(self.network, self.average).encoder(images)
         return found
 
-    def decoded(self, latents: Tensor, labels: Tensor) -> Tensor:
+    def decode_batch(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return what the decoder makes of latents; pixels are cut off at 0 and 1."""
         found: Tensor = averaged(self.network, self.average).decoder(latents)
         return found.clamp(0, 1)
@@ -154,7 +174,7 @@ class Autoencoder(LatentModel):
     def pictures(self, *, final: bool = True) -> Mapping[str, Any]:
         """Return reconstructions, outliers, latents and interpolations."""
         with self.undisturbed():
-            shown = pictures.Shown(self)
+            shown = Shown(self)
             found = {
                 "reconstructions": shown.reconstructions(),
                 "outliers": self._outliers(),
@@ -166,9 +186,9 @@ class Autoencoder(LatentModel):
 
     def _outliers(self) -> Any:
         """Return a picture of the held-out images with the largest error."""
-        part = self.held_out
+        part = self.shown_part
         squares = torch.cat([self.squares(images) for images, _ in self.visits(part, "eval")])
-        errors = (squares / math.prod(self.shape)).sqrt().cpu()
+        errors = (squares / math.prod(self.shape)).sqrt()
         worst = errors.argsort(descending=True, stable=True)[:_OUTLIERS]
         images = self.pixels(part.inputs[worst].to(self.device)).cpu()
         labels = torch.zeros(len(worst), dtype=torch.long)
@@ -178,5 +198,5 @@ class Autoencoder(LatentModel):
             names = [shorten(self.classes[int(part.targets[row])], 12) for row in worst]
             captions = [f"{name}\n{error}" for name, error in zip(names, captions, strict=True)]
         usual = float(errors.median())
-        title = f"Outliers: the largest errors of {len(part):,} held-out images{self.when} (the median is {usual:.3f})"
-        return pictures.outliers(images, again, captions, title)
+        title = f"Outliers: the largest errors of {len(part):,} held-out images {self.when} (the median is {usual:.3f})"
+        return outliers(images, again, captions, title)

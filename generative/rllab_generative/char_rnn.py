@@ -145,8 +145,8 @@ class CharRNN(CharacterModel[Recurrent]):
 
     def setup(self) -> None:
         """Lay the text out in streams, and make the optimiser."""
-        codes = self.task.text.train.to(self.device)
-        self.columns = codes.unfold(0, self.length + 1, self.length).T.contiguous()  # (length + 1, streams)
+        codes = self.task.text.train[: self.epoch + 1].to(self.device)
+        self.columns = codes.unfold(0, self.length + 1, self.length).T.contiguous()  # (length + 1, B)
         self.memory = self.network.blank(self.config.batch_size)
         self.optimizer = GradientSteps.of(self.network, self.config)
 
@@ -161,33 +161,38 @@ class CharRNN(CharacterModel[Recurrent]):
         self.memory = tuple(part.detach() for part in memory)
         return self.descend(logits, codes[1:])
 
-    def surprise(self, codes: Tensor, start: int) -> Tensor:
+    @property
+    def context(self) -> str:
+        """How far the state goes back that `surprise` predicts a character from."""
+        return f"each from a state carried on over at least {min(_BEFORE, len(self.task.text.train)):,} characters"
+
+    def surprise(self, codes: Tensor, start: int) -> float:
         """Return the sum of -ln p from `start` on.
 
         The part is read in up to 32 pieces side by side, each of them from 512 characters before it on (or from the
         beginning of the text), with a state that is carried through all of it.
         """
-        network = self.best_network
+        network = self.shown_network
         length, before = len(codes) - start, min(_BEFORE, start)
         number = max(min(_PIECES, length // _PIECE), 1)
         size = -(-length // number)
         # what the last piece is filled up with is read and not counted, like what is before each
         pieces = pad(codes[start - before :], (0, number * size - length)).unfold(0, before + size, size).T
         counted = (torch.arange(number * size) < length).view(number, size).T  # (size, pieces)
-        counted = pad(counted, (0, 0, before, 0)).to(self.device)  # (before + size, pieces), as `pieces` is
+        counted = pad(counted, (0, 0, before, 0))  # (before + size, pieces), as `pieces` is
         memory = network.blank(number)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = 0.0
         for first in range(0, len(pieces) - 1, _AT_ONCE):
             stopping.check()
             part = pieces[first : first + _AT_ONCE + 1].to(self.device).long()
             logits, memory = network(part[:-1], memory)  # (T, pieces, V)
             losses = cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="none")
-            total += losses[counted[first + 1 : first + len(part)].flatten()].sum(dtype=torch.float64)
+            total += losses.cpu()[counted[first + 1 : first + len(part)].flatten()].sum(dtype=torch.float64).item()
         return total
 
     def reader(self) -> Reader:
         """Return what reads a character in NumPy, which for one at a time takes a fraction of torch's time."""
-        return in_numpy(self.best_network)
+        return in_numpy(self.shown_network)
 
 
 # --- one character at a time ----------------------------------------------------------------------

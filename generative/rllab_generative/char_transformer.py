@@ -189,16 +189,22 @@ class CharTransformer(CharacterModel[Transformer]):
         codes = self.codes[starts[:, None] + self.reach].long()  # (B, T + 1)
         return self.descend(self.network(codes[:, :-1]), codes[:, 1:])  # (B, T, V) and (B, T)
 
-    def surprise(self, codes: Tensor, start: int) -> Tensor:
+    @property
+    def context(self) -> str:
+        """How many characters `surprise` predicts one from."""
+        length = self.config.sequence
+        return f"each from the {length - max(length // 2, 1) + 1:,} to {length:,} characters before it"
+
+    def surprise(self, codes: Tensor, start: int) -> float:
         """Return the sum of -ln p from `start` on.
 
         Windows of `sequence` characters overlap by half, and the second half of each counts: a character is predicted
         from the `sequence` / 2 before it at least.
         """
-        network = self.best_network
+        network = self.shown_network
         length, stride = self.config.sequence, max(self.config.sequence // 2, 1)
         ends = list(range(start + stride, len(codes) + 1, stride))
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = 0.0
         reach = torch.arange(-length - 1, 0)
         for i in range(0, len(ends), _WINDOWS):
             stopping.check()
@@ -209,16 +215,16 @@ class CharTransformer(CharacterModel[Transformer]):
             total += self._surprise(network, codes[None, -length - 1 :], rest)
         return total
 
-    def _surprise(self, network: Transformer, windows: Tensor, counted: int) -> Tensor:
+    def _surprise(self, network: Transformer, windows: Tensor, counted: int) -> float:
         """Return the sum of -ln p of the last characters of windows (n, T + 1)."""
         windows = windows.to(self.device).long()
         logits = network(windows[:, :-1], keep=counted)  # (n, counted, V)
         losses = cross_entropy(logits.flatten(0, 1), windows[:, -counted:].flatten(), reduction="none")
-        return losses.sum(dtype=torch.float64)
+        return losses.cpu().sum(dtype=torch.float64).item()
 
     def reader(self) -> Reader:
         """Return what reads a character with the keys and values of those before it at hand."""
-        return InNumpy(self.best_network)
+        return InNumpy(self.shown_network)
 
 
 # --- one character at a time ----------------------------------------------------------------------

@@ -5,7 +5,8 @@
 
 A method says how it learns in `step`, how it rates a text it has not seen in `surprise`, and how it reads a character
 and says what may come next in `reader`. Everything else is here, first of all what is compared between methods: every
-character of a held-out part is predicted exactly once, from those before it, among them the ones before the part.
+character of a held-out part is predicted exactly once, from those before it, among them the ones before the part. Of a
+long part the first 131,072 characters are, so that a number stands for the same all through training and in the end.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ TEMPERATURES = (0.5, 0.8, 1.0)
 """Of the samples that are shown."""
 _SHOWN = 400
 """Characters of each."""
-_ON_THE_WAY = 2**17
-"""Characters of the held-out part that are measured before the end, at most; Tiny Shakespeare's are fewer."""
+_MEASURED = 2**17
+"""Characters of a held-out part that are measured, at most; Tiny Shakespeare's test part has fewer."""
+_HOW = {"unigram": "by how often each occurs", "bigram": "each from the one before it", "gzip": "32 KiB back"}
+"""How the baselines predict a character."""
 
 
 class CharacterConfig(GenerativeConfig):
@@ -115,7 +118,7 @@ class CharacterModel(TextModel, Generic[Network]):
         least, what = cls.needed(config)
         if (there := len(task.text.train)) < least:
             return f"its training part has {there:,} characters, and {what} take {least:,}"
-        for name, part in held_out(task).items():
+        for name, part in _held_out(task).items():
             if len(part) < config.sequence:
                 return f"its {name} part has {len(part):,} characters, fewer than --sequence {config.sequence}"
         return None
@@ -148,51 +151,56 @@ class CharacterModel(TextModel, Generic[Network]):
         return {"train/loss": loss.detach(), "train/lr": lr, "train/gradient_norm": norm}
 
     @property
-    def best_network(self) -> Network:
-        """What to measure and write with: the averaged network, if there is one."""
+    def shown_network(self) -> Network:
+        """What to measure and write with: the average of the network as it is now, with --ema, or else itself."""
         return averaged(self.network, self.average)
 
     # --- measuring
 
     @abstractmethod
-    def surprise(self, codes: Tensor, start: int) -> Tensor:
-        """Return the sum of -ln p(x_t | before) over a piece of text, a 0-d tensor of float64.
+    def surprise(self, codes: Tensor, start: int) -> float:
+        """Return the sum of -ln p(x_t | before) over a piece of text, in nats.
 
-        Called in evaluation mode, without gradients.
+        Called in evaluation mode, without gradients. What is summed up in float64 is so on the CPU: not every device
+        has it.
 
         Args:
             codes: (N,), on the CPU.
             start: the first character that counts; those before it are only read.
         """
 
-    def measure(self, name: str, *, at_most: int | None = None) -> Metrics:
+    @property
+    @abstractmethod
+    def context(self) -> str:
+        """From what `surprise` predicts a character, in a few words."""
+
+    def measure(self, name: str, *, whole: bool = False) -> Metrics:
         """Return nats and bits per character of a held-out part; nothing is disturbed.
 
         Args:
             name: "validation" or "test".
-            at_most: how many of its characters; None: all.
+            whole: all of it, instead of the first 131,072 characters; the metrics are named so.
         """
-        codes, start, end = self.place(name)
-        end = end if at_most is None else min(start + at_most, end)
+        codes, start = self.place(name, None if whole else _MEASURED)
         with self.undisturbed():
-            nats = float(self.surprise(codes[:end], start)) / (end - start)
-        prefix = "eval" if name == "test" else name
-        return {f"{prefix}/nats_per_character": nats, f"{prefix}/bits_per_character": nats / math.log(2)}
+            nats = self.surprise(codes, start) / (len(codes) - start)
+        prefix = ("eval/" if name == "test" else f"{name}/") + ("whole_" if whole else "")
+        return {f"{prefix}nats_per_character": nats, f"{prefix}bits_per_character": nats / math.log(2)}
 
     def validate(self) -> Metrics:
-        """Measure the first 131,072 characters of the validation part, or without one of the test part."""
-        name = "test" if self.task.text.validation is None else "validation"
-        return self.measure(name, at_most=_ON_THE_WAY)
+        """Measure the validation part, or without one the test part, which picks nothing."""
+        return self.measure("test" if self.task.text.validation is None else "validation")
 
     def evaluate(self) -> Metrics:
-        """Measure all of the held-out parts, beside the baselines."""
+        """Measure the held-out parts, beside the baselines; all of the test part too, where that is more."""
         measured = {} if self.task.text.validation is None else self.measure("validation")
-        return measured | self.measure("test") | self.baselines
+        measured |= self.measure("test") | self.baselines
+        return measured | self.measure("test", whole=True) if self.is_long("test") else measured
 
     @cached_property
     def baselines(self) -> Metrics:
-        """What needs no network makes of the test part, in nats per character."""
-        codes, start, _ = self.place("test")
+        """What needs no network makes of the same characters of the test part, in nats per character."""
+        codes, start = self.place("test", _MEASURED)
         numbers, size = codes.numpy(), len(self.task.vocabulary)
         return {
             "eval/unigram_nats": baselines.unigram(numbers, start, size),
@@ -200,12 +208,29 @@ class CharacterModel(TextModel, Generic[Network]):
             "eval/gzip_nats": baselines.gzip(self.task.decode(codes[:start]), self.task.decode(codes[start:])),
         }
 
-    def place(self, name: str) -> tuple[Tensor, int, int]:
-        """Return the text up to the end of a held-out part (N,), where the part begins, and its end."""
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """Return of what characters the numbers are, and from how much text before."""
+        named, part = {"train/loss": "nats a character"}, ""
+        for name in _held_out(self.task):  # the test part is the last
+            prefix = "eval" if name == "test" else name
+            part = f"first {_MEASURED:,} characters of the {name} part" if self.is_long(name) else f"{name} part"
+            for unit in ("nats", "bits"):
+                named[f"{prefix}/{unit}_per_character"] = f"{unit} a character, {part}, {self.context}"
+        if self.is_long("test"):
+            named |= {f"eval/whole_{unit}_per_character": "all of the test part" for unit in ("nats", "bits")}
+        return named | {f"eval/{name}_nats": f"nats a character, {part}, {how}" for name, how in _HOW.items()}
+
+    def is_long(self, name: str) -> bool:
+        """Return whether a held-out part has more characters than are measured on the way."""
+        return len(_held_out(self.task).get(name, ())) > _MEASURED
+
+    def place(self, name: str, at_most: int | None = None) -> tuple[Tensor, int]:
+        """Return the text up to the end of a held-out part (N,), or so many characters of it, and where it begins."""
         text = self.task.text
         before = [text.train] if name == "validation" or text.validation is None else [text.train, text.validation]
-        codes = torch.cat([*before, held_out(self.task)[name]])
-        return codes, sum(map(len, before)), len(codes)
+        codes = torch.cat([*before, _held_out(self.task)[name][:at_most]])
+        return codes, sum(map(len, before))
 
     # --- writing
 
@@ -294,8 +319,8 @@ class CharacterModel(TextModel, Generic[Network]):
         )
 
 
-def held_out(task: TextTask) -> dict[str, Tensor]:
-    """Return the held-out parts of a text by name."""
+def _held_out(task: TextTask) -> dict[str, Tensor]:
+    """Return the parts of a text that are not learned from, by name."""
     return {name: part for name, part in task.text.parts.items() if name != "train"}
 
 
@@ -314,6 +339,7 @@ def choose(logits: np.ndarray, temperature: float, top_k: int, rng: np.random.Ge
         kept = np.argpartition(logits, -top_k)[-top_k:]
         kept.sort()  # the draw does not depend on how the partition ordered them
         return int(kept[choose(logits[kept], temperature, 0, rng)])
-    scaled = (logits - logits.max()).astype(np.float64) / temperature
+    with np.errstate(over="ignore"):  # at the smallest temperatures, what is not the most probable is at -inf
+        scaled = (logits - logits.max()).astype(np.float64) / temperature
     sums = np.exp(scaled).cumsum()
     return min(int(sums.searchsorted(rng.random() * sums[-1], side="right")), len(logits) - 1)

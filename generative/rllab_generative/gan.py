@@ -18,9 +18,8 @@ but guess, L_D = 2 log 2 = 1.39 and L_G = log 2 = .69. Neither has to fall as sa
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -37,15 +36,15 @@ from rllab.parts.averaging import average_of, averaged
 from rllab.parts.layers import multiply_adds
 from rllab.parts.optim import GradientSteps, Share
 from rllab.parts.walls import wall
+from rllab.seeding import generator_of
 from rllab.supervised import refuses_shape
 from rllab_generative.collapse import Sign, Stretch, diversity, report, signs
 from rllab_generative.gannets import cnn_discriminator, cnn_generator, mlp_discriminator, mlp_generator
+from rllab_generative.imagenets import NetworkName, kind
 from rllab_generative.judge import FEATURES, Judge, check_judged
-from rllab_generative.measures import DRAWN, Drawn, judge_table, judged, most
+from rllab_generative.measures import DRAWN, Drawn, judge_table, judged, measured_names, most
 from rllab_generative.quality import check_enough, class_shares, classes_covered, frechet, needed
 
-_SMALL = 1024
-"""Numbers in an image up to which `auto` takes the multilayer perceptron."""
 _STRETCHES = 20
 """Parts of training of which the means are kept, to see where the game goes."""
 _WARM_UP = 0.2
@@ -60,7 +59,7 @@ _log = logging.getLogger("rllab")
 class GANConfig(ImageConfig):
     """Hyperparameters of generative adversarial networks (Goodfellow et al., 2014)."""
 
-    network: Literal["auto", "mlp", "cnn"] = "auto"
+    network: NetworkName = "auto"
     """mlp, cnn (DCGAN), or auto: mlp for images of up to 1024 numbers, such as 28x28 grey pixels, else cnn."""
 
     latent: PositiveInt = 64
@@ -121,7 +120,7 @@ class GAN(ImageModel):
         generator: from noise (B, latent), with a one-hot class if `conditional`, to images in [-1, 1].
         average: of the generator's weights, to draw with; may be None.
         discriminator: from images in [-1, 1] to logits of being real: (B, 1), or if `conditional` (B, classes).
-        course: what was lost and told apart in each finished twentieth of training.
+        course: what was lost and told apart, a mean over each finished stretch of training, see `watch`.
     """
 
     Config = GANConfig
@@ -166,7 +165,7 @@ class GAN(ImageModel):
         """Return generator and discriminator."""
         classes = len(task.classes) if config.conditional else 0
         inputs, outputs = config.latent + classes, max(classes, 1)
-        if config.network == "cnn" or (config.network == "auto" and math.prod(task.shape) > _SMALL):
+        if kind(config.network, task.shape) == "cnn":
             generator = cnn_generator(inputs, config.channels, task.shape)
             return generator, cnn_discriminator(task.shape, config.channels, outputs, config.dropout)
         generator = mlp_generator(inputs, config.hidden, task.shape)
@@ -178,7 +177,7 @@ class GAN(ImageModel):
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         self.average = average_of(self.generator, config.ema)
         self.course: list[list[float]] = []
-        self.sums = torch.zeros(len(Stretch._fields), device=device)  # over the twentieth that goes on
+        self.sums = torch.zeros(len(Stretch._fields), device=device)  # over the stretch that goes on
         self.summed = 0
         self._judge: Judge | None = None
         self._features: dict[str, Tensor] = {}
@@ -231,10 +230,15 @@ class GAN(ImageModel):
         return outputs.gather(1, labels[:, None]).squeeze(1) if self.conditional else outputs.squeeze(1)
 
     def watch(self, measured: Tensor, number: int) -> None:
-        """Add what a step measured (4,) on so many images to the twentieth of training; keep its mean at its end."""
+        """Add what a step measured (4,) on so many images to the stretch that goes on; keep its mean at its end.
+
+        A stretch ends with the step that finishes a twentieth of the budget: there are 20 of them in a run, fewer if a
+        step is longer than that. They belong to the budget of their time: after one was raised, longer ones follow
+        those of the shorter run.
+        """
         self.sums.add_(measured, alpha=number)
         self.summed += number
-        if self.count * _STRETCHES >= (len(self.course) + 1) * self.budget:
+        if self.count * _STRETCHES // self.budget > (self.count - number) * _STRETCHES // self.budget:
             self.course.append((self.sums / self.summed).tolist())
             self.sums.zero_()
             self.summed = 0
@@ -252,12 +256,11 @@ class GAN(ImageModel):
 
         The classes are as frequent as in the training part.
         """
-        seed, order = self.streams.sequence(stream).spawn(2)
-        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        noise, order = self.streams.sequence(stream).spawn(2)
         targets = self.task.data.train.targets
         rows = epoch_order(len(targets), order)
         labels = targets[rows[torch.arange(n) % len(rows)]].cpu() if self.conditional else None
-        return Drawn(self.sample(n, labels=labels, generator=generator), labels)
+        return Drawn(self.sample(n, labels=labels, generator=generator_of(noise)), labels)
 
     # --- measuring
 
@@ -270,17 +273,32 @@ class GAN(ImageModel):
 
     @property
     def captions(self) -> Mapping[str, str]:
-        """Return which judge it was."""
-        return {"eval/judge_frechet": f"judge {self.judge.hash}; not FID"}
+        """Return which judge it was, for every number that depends on one; it is trained now if it never was."""
+        judge = f"judge {self.judge.hash}"
+        named = {f"{part}/classes_covered": judge for part in ("validation", "eval")}
+        named |= {f"eval/{name}": judge for name in measured_names(self.task)}
+        return named | {f"{part}/judge_frechet": f"{judge}; not FID" for part in ("validation", "eval")}
 
-    @property
-    def drawn(self) -> Drawn:
-        """As many images as are measured: those of the reference rows, and the same noise each time."""
+    def samples_to_measure(self) -> Drawn:
+        """Draw the images that are measured: as many as in the reference rows, and on the same noise each time."""
         return self.fixed(max(min(DRAWN, most(self.task)), needed(FEATURES)), "evaluation")
 
     def measure(self, part: Part, name: str) -> Metrics:
         """Return what can be measured in a second or two, of samples on the same noise each time."""
-        images, labels = self.drawn
+        return self._compare(self.samples_to_measure(), part, name)
+
+    def evaluate(self) -> Metrics:
+        """Measure as on the way, and what takes longer: density, copying, what a classifier learns from samples."""
+        drawn, parts = self.samples_to_measure(), self.task.data.parts
+        measured: Metrics = {}
+        if "validation" in parts:
+            measured |= self._compare(drawn, parts["validation"], "validation")
+        measured |= self._compare(drawn, parts["test"], "eval")
+        return measured | {f"eval/{name}": value for name, value in judged(self.judge, *drawn).items()}
+
+    def _compare(self, drawn: Drawn, part: Part, name: str) -> Metrics:
+        """Return what tells drawn images from those of a part; look for signs of collapse."""
+        images, labels = drawn
         rows = epoch_order(len(part), np.random.SeedSequence(0))[: len(images)]
         inputs, targets = self.pixels(part.inputs[rows].to(self.device)).cpu(), part.targets[rows].cpu()
         features = self.judge.features(images)
@@ -300,11 +318,6 @@ class GAN(ImageModel):
             f"{name}/accuracy_fake": told_apart[1],
         }
 
-    def evaluate(self) -> Metrics:
-        """Measure as on the way, and what takes longer: density, copying, what a classifier learns from samples."""
-        measured = super().evaluate()
-        return measured | {f"eval/{name}": value for name, value in judged(self.judge, *self.drawn).items()}
-
     def told_apart(self, images: Tensor, labels: Tensor) -> float:
         """Return the share of images (n, *shape) in [0, 1] that the discriminator takes for real."""
         with self.undisturbed():
@@ -315,7 +328,7 @@ class GAN(ImageModel):
     def _real(self, part: Part, name: str) -> Tensor:
         """Return the judge's features of a part, (m, 64)."""
         if name == "eval":
-            return self.judge.held_out
+            return self.judge.test_features
         if name not in self._features:
             self._features[name] = self.judge.features(self.judge.pixels(part.inputs.cpu()))
         return self._features[name]
@@ -331,11 +344,11 @@ class GAN(ImageModel):
         for sign in found:
             if sign.bad and sign.name not in self._warned:
                 self._warned.add(sign.name)
-                _log.warning("after %s: %s", self._when(), sign.text)
+                _log.warning("%s: %s", self.when, sign.text)
 
     @property
     def stretches(self) -> list[Stretch]:
-        """The means over each finished twentieth of training."""
+        """The means over each finished stretch of training, in order."""
         return [Stretch(*means) for means in self.course]
 
     # --- looking at it
@@ -345,26 +358,22 @@ class GAN(ImageModel):
         found: dict[str, Any] = {"samples": self._wall()}
         if not final:
             return found
+        drawn = self.samples_to_measure()
         if self._seen is None or self._seen.after != self.count:
-            self.measure(self.task.data.parts["test"], "eval")
+            self._compare(drawn, self.task.data.parts["test"], "eval")
         assert self._seen is not None
         found["signs"] = report(self._seen.signs, self.stretches, self._seen.diversity)
-        drawn = self.drawn
         if len(drawn.images) <= most(self.task):
             found["judge"] = judge_table(self.judge, {"gan": drawn}, training=False)
+            found["judge"] += "\n`rllab judge RUN` adds trained_on_samples to each row, and compares runs.\n"
         return found
 
     def _wall(self) -> Any:
-        seed = int(self.streams.sequence("wall").generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(self.streams.sequence("wall"))
         if not self.conditional:
             images = self.sample(_SHOWN, generator=generator)
-            return wall(images, _COLUMNS, f"The first {_SHOWN} samples, after {self._when()}")
+            return wall(images, _COLUMNS, f"The first {_SHOWN} samples, {self.when}")
         names = self.classes[:_ROWS]
         labels = torch.arange(len(names)).repeat_interleave(_COLUMNS)
         images = self.sample(len(labels), labels=labels, generator=generator)
-        return wall(images, _COLUMNS, f"The first {_COLUMNS} samples of a class, after {self._when()}", rows=names)
-
-    def _when(self) -> str:
-        epochs = self.count / self.epoch
-        return f"{epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
+        return wall(images, _COLUMNS, f"The first {_COLUMNS} samples of a class, {self.when}", rows=names)

@@ -76,20 +76,12 @@ def cnn_generator(inputs: int, channels: Sequence[int], shape: tuple[int, ...]) 
         channels: of the images on the way, from the largest to the smallest.
         shape: of an image.
     """
-    steps, sizes = halving(shape, channels)
-    small = (channels[-1], *sizes[-1])
+    halved = halving(shape, channels)
+    small = (channels[-1], *halved.sizes[-1])
     # no biases where batch normalisation would take them away
     layers: list[nn.Module] = [nn.Linear(inputs, math.prod(small), bias=False), Images(small)]
     for number, (out, into) in reversed(list(enumerate(pairwise([shape[0], *channels])))):
-        step = steps[number]
-        high, wide = (
-            large - ((little - 1) * step.stride - 2 * step.padding + step.kernel)  # what rounding down has taken away
-            for little, large in zip(sizes[number + 1], sizes[number], strict=True)
-        )
-        doubled = nn.ConvTranspose2d(
-            into, out, step.kernel, step.stride, step.padding, output_padding=(high, wide), bias=number == 0
-        )
-        layers += [nn.BatchNorm2d(into), nn.ReLU(), doubled]
+        layers += [nn.BatchNorm2d(into), nn.ReLU(), halved.turned(number, into, out, bias=number == 0)]
     return nn.Sequential(*layers, nn.Tanh())
 
 

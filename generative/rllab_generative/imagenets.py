@@ -48,9 +48,14 @@ class ImageNetConfig(Config):
 
     def kind(self, shape: Sequence[int]) -> Literal["mlp", "cnn"]:
         """Return which network is taken for images of a shape."""
-        if self.network != "auto":
-            return self.network
-        return "mlp" if math.prod(shape) <= _SMALL else "cnn"
+        return kind(self.network, shape)
+
+
+def kind(network: NetworkName, shape: Sequence[int]) -> Literal["mlp", "cnn"]:
+    """Return which network is taken for images of a shape (channels, height, width)."""
+    if network != "auto":
+        return network
+    return "mlp" if math.prod(shape) <= _SMALL else "cnn"
 
 
 class Halving(NamedTuple):
@@ -59,6 +64,24 @@ class Halving(NamedTuple):
     layers: list[Convolution]
     sizes: list[tuple[int, int]]
     """Height and width before the first layer, and after each."""
+
+    def turned(self, number: int, into: int, out: int, *, bias: bool = True) -> nn.ConvTranspose2d:
+        """Return a layer turned round: a transposed convolution back to exactly the size that the layer shrank.
+
+        Args:
+            number: of the layer, from 0.
+            into: channels that come in.
+            out: channels that go out.
+            bias: whether it has one.
+        """
+        layer = self.layers[number]
+        high, wide = (
+            large - ((little - 1) * layer.stride - 2 * layer.padding + layer.kernel)  # what rounding down took away
+            for little, large in zip(self.sizes[number + 1], self.sizes[number], strict=True)
+        )
+        return nn.ConvTranspose2d(
+            into, out, layer.kernel, layer.stride, layer.padding, output_padding=(high, wide), bias=bias
+        )
 
 
 def halving(shape: Sequence[int], channels: Sequence[int]) -> Halving:
@@ -123,29 +146,14 @@ class Decoder(nn.Module):
         self.convolutions: nn.Sequential | None = None
         features = math.prod(shape)
         if config.kind(shape) == "cnn":
-            layers, sizes = halving(shape, config.channels)
-            self.small = (*sizes[-1], config.channels[-1])
+            halved = halving(shape, config.channels)
+            self.small = (*halved.sizes[-1], config.channels[-1])
             features = math.prod(self.small)
-            self.convolutions = nn.Sequential(*self._transposed(config, layers, sizes))
+            made: list[nn.Module] = []
+            for number, (out, into) in reversed(list(enumerate(pairwise([shape[0], *config.channels])))):
+                made += [activate(config.activation), halved.turned(number, into, out)]
+            self.convolutions = nn.Sequential(*made)
         self.dense = mlp(inputs + classes, config.hidden[::-1], features, config.activation)
-
-    def _transposed(
-        self, config: ImageNetConfig, layers: Sequence[Convolution], sizes: Sequence[tuple[int, int]]
-    ) -> list[nn.Module]:
-        """Return the convolutions of the encoder, turned round."""
-        made: list[nn.Module] = []
-        channels = [self.shape[0], *config.channels]
-        for number, (out, into) in reversed(list(enumerate(pairwise(channels)))):
-            layer, small, large = layers[number], sizes[number + 1], sizes[number]
-            missing = [
-                big - ((little - 1) * layer.stride - 2 * layer.padding + layer.kernel)
-                for little, big in zip(small, large, strict=True)
-            ]
-            turned = nn.ConvTranspose2d(
-                into, out, layer.kernel, layer.stride, layer.padding, output_padding=(missing[0], missing[1])
-            )
-            made += [activate(config.activation), turned]
-        return made
 
     def forward(self, numbers: Tensor, hot: Tensor | None = None) -> Tensor:
         """Return images (B, *shape) for numbers (B, inputs) and one-hot classes (B, classes)."""
@@ -167,7 +175,9 @@ def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def multiply_adds(config: ImageNetConfig, shape: Sequence[int], outputs: int, inputs: int, classes: int = 0) -> float:
+def multiply_adds_of_pair(
+    config: ImageNetConfig, shape: Sequence[int], outputs: int, inputs: int, classes: int = 0
+) -> float:
     """Return the multiply-adds of a forward pass of one image through an encoder and a decoder.
 
     Args:

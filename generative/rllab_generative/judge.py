@@ -38,12 +38,11 @@ from rllab.parts.optim import GradientSteps
 from rllab.parts.schedules import scheduled
 from rllab.seeding import preserved_globals
 from rllab.supervised import refuses_shape
+from rllab_generative.imagenets import channels_last
 from rllab_generative.quality import check_enough, class_shares, nearest
 
 FEATURES = 64
 """Dimensions of the features."""
-HELD_OUT = 2000
-"""Images of the test part, at most, that say how near to a training image a new one is."""
 
 _RECIPE = "1"
 """To be raised with any change of the network or its training: judges of another recipe are made anew."""
@@ -52,6 +51,8 @@ _LR = 1e-2
 _BETAS = 0.7, 0.9
 _EXAMPLES = 20_000
 """Examples to learn from at least, in whole epochs."""
+_NEAREST = 2000
+"""Images of the test part, at most, that say how near to a training image a new one is."""
 _CHUNK = 500
 
 _log = logging.getLogger("rllab")
@@ -102,7 +103,7 @@ class Judge:
         found = []
         for chunk in torch.split(images, _CHUNK):
             stopping.check()
-            found.append(self.network[:-1](arranged(chunk.to(self.device).float())).cpu())
+            found.append(self.network[:-1](channels_last(chunk.to(self.device).float())).cpu())
         return torch.cat(found)
 
     @torch.no_grad()
@@ -118,14 +119,14 @@ class Judge:
     # --- what drawn images are compared with
 
     @cached_property
-    def held_out(self) -> Tensor:
+    def test_features(self) -> Tensor:
         """The features (m, 64) of the test part, which the judge was not trained on either."""
         return self.features(self.pixels(self.task.data.parts["test"].inputs))
 
     @cached_property
     def accuracy(self) -> float:
         """The share of the test part that it classifies right."""
-        right = self.classify_features(self.held_out) == self.task.data.parts["test"].targets
+        right = self.classify_features(self.test_features) == self.task.data.parts["test"].targets
         return float(right.double().mean())
 
     @cached_property
@@ -134,10 +135,10 @@ class Judge:
         return class_shares(self.task.data.train.targets, len(self.task.classes))
 
     @cached_property
-    def held_out_nearest(self) -> Tensor:
+    def test_nearest(self) -> Tensor:
         """How far test images are from the two nearest training images: (at most 2000, 2)."""
         inputs = self.task.data.parts["test"].inputs
-        chosen = epoch_order(len(inputs), np.random.SeedSequence(_SEED))[:HELD_OUT]
+        chosen = epoch_order(len(inputs), np.random.SeedSequence(_SEED))[:_NEAREST]
         return self.nearest(self.pixels(inputs[chosen]))
 
     def nearest(self, images: Tensor) -> Tensor:
@@ -205,21 +206,10 @@ def fit(part: Part, pixels: nn.Module, classes: int, *, seed: int) -> nn.Sequent
             stopping.check()
             batch = part[order[start : start + size]]
             lr = scheduled(_LR, "onecycle", (epoch * number + start) / (epochs * number))
-            logits = optimizer.forward(arranged(pixels(batch.inputs)))  # (B, classes)
+            logits = optimizer.forward(channels_last(pixels(batch.inputs)))  # (B, classes)
             loss, gradient = cross_entropy(logits, batch.targets)
             optimizer.descend(loss, gradient, lr=lr)
     return network.eval()
-
-
-def arranged(images: Tensor) -> Tensor:
-    """Return images (n, channels, height, width) with the channels of a pixel side by side: twice as fast on the CPU.
-
-    Of one channel, torch sees this by its stride alone.
-    """
-    number, channels, height, width = images.shape
-    if channels == 1:
-        return images.reshape(number, height, width, 1).permute(0, 3, 1, 2)
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 # --- the cache ------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class _Verdict(NamedTuple):
         return {
             "dataset": judge.task.name,
             "judge": {"hash": judge.hash, "accuracy": judge.accuracy},
-            "against": {"part": "test", "items": len(judge.held_out)},
+            "against": {"part": "test", "items": len(judge.test_features)},
             "n": self.n,
             "seed": seed,
             "rows": rows,

@@ -20,6 +20,7 @@ from rllab.generative import ImageModel
 from rllab.parts import drawing
 from rllab.parts.drawing import INK, shorten, styled
 from rllab.parts.walls import wall
+from rllab.seeding import generator_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ class LatentModel(ImageModel):
     pictures_every: ClassVar[str] = "10%"
 
     @abstractmethod
-    def encoded(self, images: Tensor, labels: Tensor) -> Tensor:
+    def encode_batch(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the latents of some images at once, (n, latent), as pictures show them; called without gradients.
 
         Args:
@@ -56,7 +57,7 @@ class LatentModel(ImageModel):
         """
 
     @abstractmethod
-    def decoded(self, latents: Tensor, labels: Tensor) -> Tensor:
+    def decode_batch(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return the images of some latents at once, (n, *shape) in [0, 1]; called without gradients.
 
         Args:
@@ -65,7 +66,7 @@ class LatentModel(ImageModel):
         """
 
     @property
-    def held_out(self) -> Part:
+    def shown_part(self) -> Part:
         """Return the part of which pictures are drawn: the validation part, or without one the test part."""
         parts = self.task.data.parts
         return parts.get("validation", parts["test"])
@@ -86,20 +87,19 @@ class LatentModel(ImageModel):
         """Return the latents of images (N, *shape) on the CPU, (N, latent)."""
         pieces = zip(torch.split(images, _CHUNK), torch.split(labels, _CHUNK), strict=True)
         with torch.no_grad():
-            return torch.cat([self.encoded(x.to(self.device), y.to(self.device)).cpu() for x, y in pieces])
+            return torch.cat([self.encode_batch(x.to(self.device), y.to(self.device)).cpu() for x, y in pieces])
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the images of latents (N, latent) on the CPU, (N, *shape) in [0, 1]."""
         chosen = torch.zeros(len(latents), dtype=torch.long) if labels is None else labels
         pieces = zip(torch.split(latents, _CHUNK), torch.split(chosen, _CHUNK), strict=True)
         with torch.no_grad():
-            return torch.cat([self.decoded(z.to(self.device), y.to(self.device)).cpu() for z, y in pieces])
+            return torch.cat([self.decode_batch(z.to(self.device), y.to(self.device)).cpu() for z, y in pieces])
 
-    @property
-    def when(self) -> str:
-        """Return how far training is, to end a title with."""
-        epochs = self.count / self.epoch
-        return f" after {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"
+
+def summed(numbers: Tensor) -> float:
+    """Return the sum of numbers of any shape on any device, added up in float64, which not every device has."""
+    return float(numbers.cpu().sum(dtype=torch.float64))
 
 
 # --- of held-out items ------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Shown:
     def __init__(self, model: LatentModel) -> None:
         stopping.check()
         self.model = model
-        self.part = model.held_out[:_POINTS]
+        self.part = model.shown_part[:_POINTS]
         self.labels = self.part.targets if model.classes else torch.zeros(len(self.part), dtype=torch.long)
         name = "validation" if "validation" in model.task.data.parts else "eval"
         self.images = torch.cat([images.cpu() for images, _ in model.visits(self.part, name)])
@@ -132,7 +132,7 @@ class Shown:
             for group in (originals, again)
         ]
         names = ["original", "reconstruction"] * (len(lines) // 2)
-        return wall(torch.cat(_filled(lines, columns)), columns, f"Reconstructions{self.model.when}", rows=names)
+        return wall(torch.cat(_filled(lines, columns)), columns, f"Reconstructions {self.model.when}", rows=names)
 
     def scatter(self, limit: float | None = None) -> Image:
         """Return a picture of the latents in the plane, those of each class in its colour.
@@ -143,7 +143,7 @@ class Shown:
         number, dimensions = self.latents.shape
         points, names, share = plane(self.latents)
         where = "" if dimensions <= 2 else f", {100 * share:.0f} % of their variance"
-        title = f"Latents of {number:,} held-out images{self.model.when}{where}"
+        title = f"Latents of {number:,} held-out images {self.model.when}{where}"
         labels = self.part.targets.numpy() if self.model.classes else None
         figure = scatter(points.numpy(), labels, self.model.classes, names, title, limit if dimensions <= 2 else None)
         return drawing.render(figure)
@@ -164,7 +164,7 @@ class Shown:
         drawn = self.model.decode(between.flatten(0, 1), labels).view(len(pairs), len(steps), *self.model.shape)
         whole = torch.cat([self.images[first, None], drawn, self.images[last, None]], 1)  # (P, 10, *shape)
         heads = ["image", *(f"{step:.0%}".replace("%", " %") for step in steps.tolist()), "image"]
-        return wall(whole.flatten(0, 1), whole.shape[1], f"Between two images{self.model.when}", heads=heads)
+        return wall(whole.flatten(0, 1), whole.shape[1], f"Between two images {self.model.when}", heads=heads)
 
     def _pairs(self) -> list[tuple[int, int]]:
         """Return which items are the ends of interpolations."""
@@ -191,7 +191,7 @@ class Shown:
         drawn = self.model.decode(latents.flatten(0, 1), labels)
         names = [f"z{int(dimension) + 1}: {float(kl[dimension]):.2f} nats" for dimension in chosen]
         heads = [f"{step:+.1f}" if abs(step) > 0.05 else "0" for step in steps.tolist()]
-        title = f"One latent at a time, from the first held-out image{self.model.when}"
+        title = f"One latent at a time, from the first held-out image {self.model.when}"
         return wall(drawn, len(steps), title, rows=names, heads=heads)
 
 
@@ -212,10 +212,9 @@ def samples(model: LatentModel, latent: int) -> Image:
         model: which can draw.
         latent: dimensions of the latent space.
     """
-    seed = int(model.streams.sequence("pictures").generate_state(1)[0])
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(model.streams.sequence("pictures"))
     columns = 10
-    title = f"Samples{model.when}"
+    title = f"Samples {model.when}"
     if not model.conditional:
         return wall(model.decode(torch.randn(10 * columns, latent, generator=generator)), columns, title)
     names = [shorten(name, 18) for name in model.classes[:_CLASSES]]
@@ -231,7 +230,7 @@ def manifold(model: LatentModel) -> Image:
     """
     drawn = model.decode(grid(_SIDE))
     which = f" of class {shorten(model.classes[0], 18)}" if model.conditional else ""
-    return wall(drawn, _SIDE, f"The latent plane{which} at equal steps of probability{model.when}", gap=0)
+    return wall(drawn, _SIDE, f"The latent plane{which} at equal steps of probability {model.when}", gap=0)
 
 
 def grid(side: int) -> Tensor:

@@ -84,18 +84,18 @@ def judged(judge: Judge, drawn: Tensor, labels: Tensor | None = None, *, trainin
     _check(judge, drawn)
     features = judge.features(drawn)  # (n, 64)
     classes = judge.classify_features(features)
-    number = min(len(features), len(judge.held_out))
-    real, some = (side[_chosen(len(side), number, _SEED)] for side in (judge.held_out, features))
+    number = min(len(features), len(judge.test_features))
+    real, some = (side[_chosen(len(side), number, _SEED)] for side in (judge.test_features, features))
     density, coverage = density_coverage(real, some)
     shares = class_shares(classes, len(judge.task.classes))
     distances = judge.nearest(drawn)
     found = {
-        "judge_frechet": frechet(features, judge.held_out),
+        "judge_frechet": frechet(features, judge.test_features),
         "density": density,
         "coverage": coverage,
         "classes_covered": float(classes_covered(shares, judge.shares)),
-        "copied": copied(distances, judge.held_out_nearest),
-        "nearest": closeness(distances, judge.held_out_nearest),
+        "copied": copied(distances, judge.test_nearest),
+        "nearest": closeness(distances, judge.test_nearest),
     }
     if training:
         found["trained_on_samples"] = train_on_samples(judge, drawn, classes if labels is None else labels)
@@ -104,6 +104,12 @@ def judged(judge: Judge, drawn: Tensor, labels: Tensor | None = None, *, trainin
         named = zip(judge.task.classes, shares.tolist(), strict=True)
         found |= {f"share_{name}": share for name, share in named}
     return found
+
+
+def measured_names(task: DatasetTask) -> list[str]:
+    """Return the names of what `judged` measures of images like those of a dataset."""
+    shares = task.classes if len(task.classes) <= _LISTED else ()
+    return [*COLUMNS, *(f"share_{name}" for name in shares)]
 
 
 def train_on_samples(judge: Judge, drawn: Tensor, labels: Tensor) -> float:
@@ -281,7 +287,7 @@ def about(judge: Judge, n: int) -> str:
     """Return which judge it was, and what was compared with what."""
     return (
         f"Judge {judge.hash}, accuracy {judge.accuracy:.4f} on the test part; {n} images in each row, compared with the"
-        f" {len(judge.held_out)} of the test part of {judge.task.name}."
+        f" {len(judge.test_features)} of the test part of {judge.task.name}."
     )
 
 

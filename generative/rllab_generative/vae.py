@@ -21,7 +21,7 @@ What the numbers mean depends on the likelihood, and on what x is, --binarise:
 
     bernoulli   each pixel is 1 with a probability.
         static   x was drawn once, each pixel 1 with its intensity as the probability: Salakhutdinov & Murray (2008),
-                 Larochelle & Murray (2011). The draw is by a seed of its own, the same in every run.
+                 Larochelle & Murray (2011). The draw is by a seed of its own, the same in every run of one split.
         dynamic  the training part is drawn anew at every visit, as by Burda et al.; other parts once, as for static
         none     grey values stand for x in the same formula, which is then no likelihood: compare it with its like only
     gaussian    each pixel from 0 to 1 is normal around what is decoded, with one deviation for all pixels, which is
@@ -47,15 +47,15 @@ from rllab.data import DatasetTask, Part
 from rllab.generative import ImageConfig
 from rllab.parts.averaging import average_of, averaged
 from rllab.parts.optim import GradientSteps
-from rllab_generative import latents as pictures
-from rllab_generative.imagenets import Decoder, Encoder, ImageNetConfig, multiply_adds
-from rllab_generative.latents import LatentModel
+from rllab.seeding import generator_of
+from rllab_generative.imagenets import Decoder, Encoder, ImageNetConfig, multiply_adds_of_pair
+from rllab_generative.latents import LatentModel, Shown, manifold, samples, summed
 
 _DECODED = 4000
 """Images that are decoded at once for the importance-weighted bound."""
 _DRAWS = {"train": 2008_1, "validation": 2008_2, "eval": 2008_3}
-"""Seeds of binarisation: the data are the same whatever the run's seed is."""
-_CHUNK = 500
+"""Seeds of binarisation: of the same split the bits are the same, whatever the run's seed is."""
+_RANKING = 500
 """Images by which the most informative latents are found."""
 _ACTIVE = 0.01
 """Variance of a latent's mean over the images from which on it is used (Burda et al., 2016)."""
@@ -157,7 +157,7 @@ class VAE(LatentModel):
     def work(cls, config: VAEConfig, task: DatasetTask) -> float:
         """Return the multiply-adds of a gradient step, of which the backward pass takes two thirds."""
         classes = len(task.classes) if config.conditional else 0
-        each = multiply_adds(config, task.shape, 2 * config.latent, config.latent, classes)
+        each = multiply_adds_of_pair(config, task.shape, 2 * config.latent, config.latent, classes)
         return 3.0 * config.batch_size * each
 
     def __init__(self, config: VAEConfig, task: DatasetTask, *, device: torch.device, streams: Any) -> None:
@@ -220,8 +220,8 @@ class VAE(LatentModel):
                 hot = network.hot(labels)
                 mean, log_variance = network.encode(images, hot)
                 z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=noise).to(self.device)
-                log_likelihood += float(network.log_likelihood(network.decode(z, hot), images).sum(dtype=torch.float64))
-                kl += float(divergence(mean, log_variance).sum(dtype=torch.float64))
+                log_likelihood += summed(network.log_likelihood(network.decode(z, hot), images))
+                kl += summed(divergence(mean, log_variance))
                 means.append(mean)
             used = torch.cat(means).var(0, correction=0) > _ACTIVE
         reconstruction, kl = log_likelihood / len(part), kl / len(part)
@@ -241,7 +241,10 @@ class VAE(LatentModel):
         return measured
 
     def importance_weighted(self, part: Part, name: str) -> Tensor:
-        """Return log 1/K sum_k p(x, z_k) / q(z_k|x) of each image of a part with K = --iwae, (N,) float64."""
+        """Return log 1/K sum_k p(x, z_k) / q(z_k|x) of each image of a part with K = --iwae.
+
+        (N,) float64, on the CPU.
+        """
         network, noise, number = averaged(self.network, self.average), self._noise(1), self.config.iwae
         bounds = []
         with self.undisturbed():
@@ -255,13 +258,12 @@ class VAE(LatentModel):
                         log_weights(network, x, y, mu, log_var, torch.randn(some, *mu.shape, generator=noise))
                         for some in _pieces(number, _DECODED)
                     ]
-                    bounds.append(torch.cat(weights).double().logsumexp(0) - math.log(number))
-        return torch.cat(bounds).cpu()
+                    bounds.append(torch.cat(weights).cpu().double().logsumexp(0) - math.log(number))
+        return torch.cat(bounds)
 
     def _noise(self, key: int) -> torch.Generator:
         """Return a generator for measuring, on the CPU, which follows from seed and count."""
-        seeds = self.streams.sequence("evaluation", self.count, key).generate_state(1)
-        return torch.Generator().manual_seed(int(seeds[0]))
+        return generator_of(self.streams.sequence("evaluation", self.count, key))
 
     @property
     def captions(self) -> Mapping[str, str]:
@@ -289,12 +291,12 @@ class VAE(LatentModel):
         network = averaged(self.network, self.average)
         return network.expected(network.decode(z, None if labels is None else network.hot(labels)))
 
-    def encoded(self, images: Tensor, labels: Tensor) -> Tensor:
+    def encode_batch(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the means of q(z|x)."""
         network = averaged(self.network, self.average)
         return network.encode(images, network.hot(labels))[0]
 
-    def decoded(self, latents: Tensor, labels: Tensor) -> Tensor:
+    def decode_batch(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return the means of p(x|z)."""
         network = averaged(self.network, self.average)
         return network.expected(network.decode(latents, network.hot(labels)))
@@ -302,12 +304,12 @@ class VAE(LatentModel):
     def pictures(self, *, final: bool = True) -> Mapping[str, Any]:
         """Return samples, reconstructions, latents, interpolations, traversals, and the manifold of two dimensions."""
         with self.undisturbed():
-            shown = pictures.Shown(self)
+            shown = Shown(self)
             network = averaged(self.network, self.average)
-            images, labels = shown.images[:_CHUNK].to(self.device), shown.labels[:_CHUNK].to(self.device)
+            images, labels = shown.images[:_RANKING].to(self.device), shown.labels[:_RANKING].to(self.device)
             kl = divergence(*network.encode(images, network.hot(labels))).mean(0).cpu()
             found = {
-                "samples": pictures.samples(self, self.config.latent),
+                "samples": samples(self, self.config.latent),
                 "reconstructions": shown.reconstructions(),
                 "latents": shown.scatter(limit=4.0),
                 "traversals": shown.traversals(kl),
@@ -315,7 +317,7 @@ class VAE(LatentModel):
             if (between := shown.interpolations()) is not None:
                 found["interpolations"] = between
             if self.config.latent == 2:
-                found["manifold"] = pictures.manifold(self)
+                found["manifold"] = manifold(self)
         return found
 
 

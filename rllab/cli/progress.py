@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -23,11 +24,18 @@ from rllab.trainer import Status, Trainer
 
 _EVERY_ON_TERMINAL = Interval.parse("0.25s")
 _EVERY_ELSEWHERE = Interval.parse("5s")
-_BASELINES = {
+_PREDICTING = {
     "eval/majority_accuracy": "always the most frequent class",
     "eval/mean_rmse": "always the mean of the targets",
 }
-"""What stands beside a score, and how it is made."""
+_BASELINES = _PREDICTING | {
+    "eval/unigram_nats": "characters by how often they occur",
+    "eval/bigram_nats": "each by the one before it",
+    "eval/gzip_nats": "gzip",
+}
+"""What stands beside a score, and how it is made; the first are those of what predicts targets."""
+_NATS = frozenset(_BASELINES) - frozenset(_PREDICTING) | {"eval/nats_per_character"}
+"""What is said in bits as well."""
 
 
 def watch(planned: Plan, folder: RunFolder) -> Sequence[Callback]:
@@ -75,12 +83,11 @@ class Display:
             picked = f" {best['metric']}" if best and best["metric"] != metric else ""
             kept = f", best{picked} {best['value']:.4g} at step {best['step']:,}" if best else ""
             caption = (info.get("captions") or {}).get(metric)
-            console.print(f"{metric} {last:.4g} at the end{kept}" + (f" ({caption})" if caption else ""))
-        predicts = False
+            console.print(f"{metric} {_value(metric, last)} at the end{kept}" + (f" ({caption})" if caption else ""))
+        measured = info.get("metrics") or {}
         for name, words in _BASELINES.items():
-            if (baseline := (info.get("metrics") or {}).get(name)) is not None:
-                predicts = True
-                console.print(f"The baseline, {words}: {baseline:.4g}")
+            if (baseline := measured.get(name)) is not None:
+                console.print(f"The baseline, {words}: {_value(name, baseline)}")
         console.print(f"Run folder: {folder.path}", soft_wrap=True)
         if any(folder.media_files()):
             console.print(f"Pictures: {folder.media}", soft_wrap=True)
@@ -91,7 +98,7 @@ class Display:
             (f"tensorboard --logdir {shlex.quote(str(folder.path.parent))}", "look at the curves"),
             (f"{again} --seed {info['seed'] + 1}", "the same with another seed"),
         ]
-        if predicts:
+        if any(name in measured for name in _PREDICTING):
             commands.insert(1, (f"rllab predict {path} INPUT", "ask it about something new"))
         if info.get("draws"):
             commands.insert(1, (f"rllab sample {path}", "draw something new"))
@@ -219,6 +226,11 @@ class Panels(_Progress):
             line.append_text(part)
         line.truncate(room)
         return line
+
+
+def _value(name: str, value: float) -> str:
+    """Return the value of a metric; nats per character with the bits that they are."""
+    return f"{value:.4g}" + (f" nats, {value / math.log(2):.4g} bits" if name in _NATS else "")
 
 
 def _clock(seconds: float) -> str:

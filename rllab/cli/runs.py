@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ _RUNS_DIR = click.option(
     "--runs-dir", envvar="RLLAB_OPTION_RUNS_DIR", default="runs", show_default=True, help="Where runs are."
 )
 _DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
+
+def _budget(text: str) -> float:
+    """Return a number above 0, a whole one as an int; whether a run's budget may be a fraction is asked later."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{text!r} is not a number above 0.")
+    return int(number) if number.is_integer() else number
 
 
 class ResumeCommand(click.Command):
@@ -33,7 +45,9 @@ class ResumeCommand(click.Command):
 
 @click.command("resume", cls=ResumeCommand)
 @click.argument("run")
-@click.option("--extend", type=click.IntRange(min=1), help="A larger budget (timesteps or epochs) than the run had.")
+@click.option(
+    "--extend", type=_budget, metavar="NUMBER", help="A larger budget (timesteps or epochs) than the run had."
+)
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--no-progress", is_flag=True, help="Show no progress, only the summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -44,7 +58,7 @@ def resume_command(
     ctx: click.Context,
     /,
     run: str,
-    extend: int | None,
+    extend: float | None,
     quiet: bool,
     no_progress: bool,
     as_json: bool,

@@ -112,6 +112,8 @@ def _draw_images(model: ImageModel, number: int, label: str | None, seed: int, p
         raise UsageError(f"-o {path}: no picture has that ending", "Such as samples.png, or samples.npy for numbers.")
     if number > _MOST and not as_numbers:
         raise UsageError(f"-n {number} are too many for a picture, which holds {_MOST:,}", "Write -o samples.npy.")
+    if label is not None and not model.conditional:
+        raise UsageError(f"--label {label}: this model was not trained by class", "Train one with --conditional.")
     labels = None if label is None else torch.full((number,), model.label(label))
     images = model.sample(number, labels=labels, generator=torch.Generator().manual_seed(seed))
     try:
@@ -128,7 +130,7 @@ def _draw_images(model: ImageModel, number: int, label: str | None, seed: int, p
 def _write_text(
     model: TextModel, number: int, prime: str, temperature: float, top_k: int, seed: int, output: Path | None
 ) -> None:
-    """Write characters to a file, or to stdout: on a terminal each when it comes."""
+    """Write characters to a file, or to stdout: on a terminal each when it comes, elsewhere each line."""
     import numpy as np
 
     stream = model.stream(prime, temperature=temperature, top_k=top_k, rng=np.random.default_rng(seed))
@@ -143,7 +145,8 @@ def _write_text(
         return
     live = sys.stdout.isatty()
     if not live and isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # in a file it is like the text that was learned from
+        # in a file it is like the text that was learned from; and who reads a pipe sees it grow
+        sys.stdout.reconfigure(encoding="utf-8", newline="", line_buffering=True)
     for character in characters:
         sys.stdout.write(character)
         if live:

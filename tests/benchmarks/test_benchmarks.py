@@ -69,6 +69,29 @@ def test_an_epoch_on_mnist_is_measured_side_by_side(tmp_path: Path) -> None:
         assert numbers[case]["rllab / bare"]["median"] > 0
 
 
+@pytest.mark.slow
+def test_models_of_texts_are_measured_beside_loops_by_hand(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    text = tmp_path / "text.txt"
+    text.write_text("to be, or not to be: that is the question\n" * 500, encoding="utf-8")
+    few = ("--steps", "3", "--repeats", "1", "--characters", "50")
+    printed, numbers = measure("char_models.py", folder, *few, "--text", str(text))
+    for method in ("char-rnn", "char-transformer"):
+        assert f"{method}: seconds for a million characters" in printed
+        assert numbers[method]["rllab / bare"]["median"] > 0
+        assert numbers[method]["characters written a second"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_an_epoch_of_a_vae_is_measured_side_by_side(tmp_path: Path) -> None:
+    if not (Path(os.environ.get("RLLAB_DATA", "")) / "mnist" / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("MNIST is not in $RLLAB_DATA/mnist")
+    _, numbers = measure("vae_epoch.py", tmp_path, "--cases", "course", "--share", "0.02", "--repeats", "1")
+    assert numbers["course"]["rllab"]["median"] > 0
+    assert numbers["course"]["rllab / bare"]["median"] > 0
+
+
 def test_a_setting_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "dqn_vs_sb3.py"), "--settings", "huge"],

@@ -1,7 +1,9 @@
 """What every generative model has, on the smallest ones that there are."""
 
+import io
 import json
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -125,23 +127,30 @@ METHODS = {
 }
 
 
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Train one of the two by the name of its method, and return the run's folder."""
-    monkeypatch.setattr(planning, "load_method", lambda name: METHODS[name.partition("@")[0]])
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return the folder of a run, which is trained when it is first asked for."""
+    runs: dict[str, Path] = {}
+    load = planning.load_method
 
     def train(method: str, target: str, **options: Any) -> Path:
-        values = {"run_dir": tmp_path / method, "device": "cpu", "logger": "none", **options}
-        folder, status = experiment.start(planning.plan_method(METHODS[method], target, values))
-        assert status.state == "finished"
-        return folder.path
+        asked = f"{method} {target} {options}"
+        if asked not in runs:
+            folder = tmp_path_factory.mktemp("runs") / method
+            values = {"run_dir": folder, "device": "cpu", "logger": "none", **options}
+            _, status = experiment.start(planning.plan_method(planning.load_method(method), target, values))
+            assert status.state == "finished"
+            runs[asked] = folder
+        return runs[asked]
 
-    return train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "load_method", lambda name: METHODS.get(name.partition("@")[0]) or load(name))
+        yield train
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    path = tmp_path / "abc.txt"
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("texts") / "abc.txt"
     path.write_text("abacabad" * 30, encoding="utf-8")
     return str(path)
 
@@ -228,6 +237,11 @@ def test_images_become_a_picture_and_the_same_seed_gives_the_same(trained, tmp_p
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
 
 
+def test_without_a_number_64_images_are_drawn(trained, tmp_path):
+    sampled(str(trained("mean-image", "digits", epochs=1)), "-o", str(tmp_path / "x.npy"))
+    assert np.load(tmp_path / "x.npy").shape == (64, 1, 8, 8)
+
+
 def test_without_a_seed_each_sample_is_new_and_its_seed_is_told(trained, tmp_path):
     folder = trained("mean-image", "digits", epochs=1)
     done = [sampled(str(folder), "-n", "1", "-o", str(tmp_path / "x.npy")) for _ in range(2)]
@@ -250,7 +264,8 @@ def test_a_label_asks_for_a_class_and_npy_has_the_numbers(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--label", "7"], "was not trained by class"),
+        (["--label", "7"], "--label 7: this model was not trained by class"),
+        (["--label", "seven"], "--label seven: this model was not trained by class"),
         (["--prime", "x"], "--prime is for models of texts"),
         (["-o", "x.doc"], "no picture has that ending"),
         (["-n", "20000", "-o", "x.png"], "too many for a picture"),
@@ -264,7 +279,7 @@ def test_what_an_image_model_cannot_do_is_said(trained, arguments, says):
 
 
 def test_a_label_that_does_not_exist_is_said_with_those_that_do(trained):
-    folder = trained("mean-image", "digits", epochs=1, conditional=True)
+    folder = trained("mean-image", "digits", epochs=30, lr=0.02, conditional=True)
     with pytest.raises(UsageError, match=r"digits has no class 'seven'\nThe classes are: 0, 1, 2"):
         sampled(str(folder), "--label", "seven")
 
@@ -312,6 +327,81 @@ def test_what_a_text_model_cannot_do_is_said(trained, text, arguments, says):
         sampled(str(folder), *arguments)
 
 
-def test_an_agent_draws_nothing():
-    method = planning.load_method("mlp")
-    assert not experiment._draws(method.algorithm)
+def test_what_predicts_draws_nothing(trained):
+    folder = trained("majority", "digits")
+    assert not json.loads((folder / "run.json").read_text()).get("draws")
+    with pytest.raises(UsageError, match="is a run of Majority, which draws nothing new"):
+        sampled(str(folder))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What `stream` of a model that says nothing but "ab", line by line, was asked for."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def stream(self: Unigram, prime: str = "", **how: Any) -> Iterator[str]:
+        calls.append((prime, how))
+        return cycle("ab\n")
+
+    monkeypatch.setattr(Unigram, "stream", stream)
+    return calls
+
+
+def test_without_a_number_400_characters_are_written_after_nothing_at_temperature_1(trained, text, asked):
+    assert sampled(str(trained("unigram", text))).stdout == ("ab\n" * 134)[:400]
+    ((prime, how),) = asked
+    assert (prime, how["temperature"], how["top_k"]) == ("", 1, 0)
+
+
+def test_prime_temperature_and_top_k_reach_the_model_and_the_prime_is_not_repeated(trained, text, asked):
+    options = ("--prime", "cab", "--temperature", "0.8", "--top-k", "20", "--seed", "5", "-n", "2")
+    assert sampled(str(trained("unigram", text)), *options).stdout == "ab"
+    ((prime, how),) = asked
+    assert (prime, how["temperature"], how["top_k"]) == ("cab", 0.8, 20)
+    assert how["rng"].random() == np.random.default_rng(5).random()
+
+
+def test_always_the_most_probable_character_is_what_a_temperature_of_0_writes(trained, text):
+    assert sampled(str(trained("unigram", text)), "--temperature", "0", "-n", "5").stdout == "aaaaa"
+
+
+class Terminal(io.StringIO):
+    """Remembers what is seen on it, each time it is told to show what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.seen.append(self.getvalue())
+
+
+@pytest.mark.usefixtures("asked")
+def test_on_a_terminal_each_character_is_seen_when_it_comes(trained, text, monkeypatch):
+    terminal = Terminal()
+    folder = trained("unigram", text)
+    monkeypatch.setattr("sys.stdout", terminal)
+    sample_command.main([str(folder), "-n", "5", "--seed", "0"], standalone_mode=False)
+    assert terminal.seen[:5] == ["a", "ab", "ab\n", "ab\na", "ab\nab"]
+    assert terminal.getvalue() == "ab\nab\n"  # what is typed next begins a line
+
+
+def test_through_a_pipe_each_line_is_seen_when_it_is_complete(trained, text, monkeypatch):
+    pipe, seen = io.BytesIO(), []
+
+    def stream(self: Unigram, prime: str = "", **how: Any) -> Iterator[str]:
+        for character in cycle("ä\n"):
+            seen.append(pipe.getvalue().decode())
+            yield character
+
+    folder = trained("unigram", text)
+    monkeypatch.setattr(Unigram, "stream", stream)
+    out = io.TextIOWrapper(pipe, encoding="ascii", newline="\r\n")
+    monkeypatch.setattr("sys.stdout", out)
+    sample_command.main([str(folder), "-n", "5", "--seed", "0"], standalone_mode=False)
+    assert seen == ["", "", "ä\n", "ä\n", "ä\nä\n"]
+    out.flush()
+    assert pipe.getvalue().decode() == "ä\nä\nä"

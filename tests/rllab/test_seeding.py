@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllab.seeding import Streams, global_state, preserved_globals, set_global_state
+from rllab.seeding import Streams, generator_of, global_state, preserved_globals, set_global_state
 
 
 def draws() -> tuple[float, float, float]:
@@ -33,6 +33,15 @@ def test_asking_for_a_sequence_draws_nothing() -> None:
     streams = Streams(0)
     first, again, later = (int(streams.sequence("evaluation", at).generate_state(1)[0]) for at in (100, 100, 200))
     assert first == again != later
+
+
+def test_a_sequence_begins_the_same_generator_each_time() -> None:
+    sequence = Streams(3).sequence("pictures")
+    first, again = (torch.rand(3, generator=generator_of(sequence)) for _ in range(2))
+    assert torch.equal(first, again)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(int(sequence.generate_state(1)[0])))
+    assert torch.equal(first, expected)
+    assert not torch.equal(first, torch.rand(3, generator=generator_of(Streams(4).sequence("pictures"))))
 
 
 def test_streams_go_on_where_they_were_in_place() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,7 @@ from rllab import experiment, planning
 from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
 
 CELLS = ("rnn", "lstm", "gru")
-
-
-def text_file(folder: Path, text: str) -> str:
-    file = folder / "text.txt"
-    file.write_text(text, encoding="utf-8")
-    return str(file)
-
-
-def nonsense(length: int, letters: str = "abcd\n") -> str:
-    return "".join(np.random.default_rng(1).choice(list(letters), length))
+TextFile = Callable[[str | int], str]
 
 
 def built(target: str, **options: Any) -> CharRNN:
@@ -41,20 +33,20 @@ def finished(algorithm: CharRNN) -> CharRNN:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_it_keeps_the_contract_in_the_middle_of_an_epoch(cell: str, tmp_path: Path) -> None:
+def test_it_keeps_the_contract_in_the_middle_of_an_epoch(cell: str, text_file: TextFile) -> None:
     # 30 streams of 17: an epoch has three steps, the last of a single character
     check_algorithm(
         "char-rnn",
-        text_file(tmp_path, nonsense(570)),
+        text_file(570),
         steps=4,
         **{"cell": cell, "hidden": 6, "layers": 2, "embedding": 3, "batch_size": 30, "sequence": 8},
         **{"dropout": 0.2, "ema": 0.9},
     )
 
 
-def test_it_keeps_the_contract_with_rmsprop_and_a_validation_part(tmp_path: Path) -> None:
+def test_it_keeps_the_contract_with_rmsprop_and_a_validation_part(text_file: TextFile) -> None:
     options = {"optimizer": "rmsprop", "max_grad_norm": 0.0, "validation_share": 0.2, "epochs": 0.5}
-    check_algorithm("char-rnn", text_file(tmp_path, nonsense(900)), steps=3, hidden=6, sequence=8, **options)
+    check_algorithm("char-rnn", text_file(900), steps=3, hidden=6, sequence=8, **options)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -70,9 +62,10 @@ def test_numpy_reads_as_torch_does(cell: str) -> None:
     assert np.abs(ours - theirs).max() < 1e-5
 
 
-def test_streams_go_on_where_the_step_before_ended_and_begin_anew_with_the_epoch(tmp_path: Path) -> None:
-    text = nonsense(200)  # 180 to learn from: 4 streams of 44, in steps of 20, 20 and 4
-    algorithm = built(text_file(tmp_path, text), batch_size=4, sequence=20, hidden=4, epochs=2)
+def test_streams_go_on_where_the_step_before_ended_and_begin_anew_with_the_epoch(text_file: TextFile) -> None:
+    target = text_file(200)  # 180 to learn from: 4 streams of 44, in steps of 20, 20 and 4
+    text = Path(target).read_text("utf-8")
+    algorithm = built(target, batch_size=4, sequence=20, hidden=4, epochs=2)
     read: list[list[str]] = [[""] * 4]
     blank: list[bool] = []
     forward = algorithm.network.forward
@@ -91,14 +84,33 @@ def test_streams_go_on_where_the_step_before_ended_and_begin_anew_with_the_epoch
     assert algorithm.count == algorithm.budget == 2 * 4 * 44
 
 
-def test_no_gradient_goes_back_beyond_the_sequence(tmp_path: Path) -> None:
-    algorithm = built(text_file(tmp_path, nonsense(400)), batch_size=4, sequence=10, hidden=4)
+@pytest.mark.parametrize(
+    ("learned", "streams"),
+    [
+        (11, ["abc", "cde", "efg", "ghi"]),  # two characters are left over, and a stream has as many
+        (12, ["abc", "cde", "efg", "ghi"]),
+        (13, ["abcd", "defg", "ghij", "jklm"]),
+        (14, ["abcd", "defg", "ghij", "jklm"]),
+    ],
+)
+def test_there_are_as_many_streams_as_asked_for_whatever_is_left_over(
+    learned: int, streams: list[str], text_file: TextFile
+) -> None:
+    text = "abcdefghijklmnop"[: learned + 2]
+    algorithm = built(text_file(text), batch_size=4, sequence=1, hidden=4, epochs=2, test_share=1.5 / len(text))
+    assert len(algorithm.task.text.train) == learned
+    assert [algorithm.task.decode(column) for column in algorithm.columns.T] == streams
+    finished(algorithm)
+
+
+def test_no_gradient_goes_back_beyond_the_sequence(text_file: TextFile) -> None:
+    algorithm = built(text_file(400), batch_size=4, sequence=10, hidden=4)
     algorithm.step()
     assert all(not part.requires_grad and part.any() for part in algorithm.memory)
 
 
-def test_the_carried_state_is_that_of_reading_on(tmp_path: Path) -> None:
-    algorithm = built(text_file(tmp_path, nonsense(400)), batch_size=1, sequence=10, hidden=4, lr=1e-30)
+def test_the_carried_state_is_that_of_reading_on(text_file: TextFile) -> None:
+    algorithm = built(text_file(400), batch_size=1, sequence=10, hidden=4, lr=1e-30)
     for _ in range(3):
         algorithm.step()
     with torch.no_grad():
@@ -106,41 +118,15 @@ def test_the_carried_state_is_that_of_reading_on(tmp_path: Path) -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(algorithm.memory, expected, strict=True))
 
 
-def test_a_fraction_of_an_epoch_is_a_budget(tmp_path: Path) -> None:
-    algorithm = finished(built(text_file(tmp_path, nonsense(1000)), batch_size=2, sequence=10, hidden=4, epochs=0.25))
+def test_a_fraction_of_an_epoch_is_a_budget(text_file: TextFile) -> None:
+    algorithm = finished(built(text_file(1000), batch_size=2, sequence=10, hidden=4, epochs=0.25))
     assert algorithm.epoch == 898
     assert algorithm.budget == 224
     assert algorithm.count == 240  # the last step is a whole one
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_periodic_text_is_memorised(cell: str, tmp_path: Path) -> None:
-    period = "the cat sat on the mat, the rat ate that.\n"
-    algorithm = finished(
-        built(
-            text_file(tmp_path, period * 60),
-            **{"cell": cell, "hidden": 48, "batch_size": 4, "sequence": 30, "epochs": 10, "lr": 1e-2},
-        )
-    )
-    assert algorithm.evaluate()["eval/nats_per_character"] < 0.05  # its entropy is 0
-    assert algorithm.sample(84, period, temperature=0, rng=np.random.default_rng(0)) == 2 * period
-
-
-def test_a_markov_chain_is_learned_up_to_its_entropy_and_not_beyond(tmp_path: Path) -> None:
-    p = np.array([[0.8, 0.2, 0.0], [0.1, 0.3, 0.6], [0.5, 0.0, 0.5]])
-    rng, state, states = np.random.default_rng(0), 0, []
-    for _ in range(20_000):
-        state = int(rng.choice(3, p=p[state]))
-        states.append(state)
-    target = text_file(tmp_path, "".join("abc"[state] for state in states))
-    options = {"cell": "gru", "hidden": 16, "batch_size": 16, "sequence": 20, "epochs": 4, "lr": 2e-2}
-    algorithm = finished(built(target, **options))
-    least = -np.mean([np.log(p[states[i - 1], states[i]]) for i in range(18_000, 20_000)])  # of those very characters
-    assert least - 0.003 < algorithm.evaluate()["eval/nats_per_character"] < least + 0.02
-
-
-def test_loading_weights_needs_no_setup_and_measures_the_same(tmp_path: Path) -> None:
-    target = text_file(tmp_path, nonsense(400))
+def test_loading_weights_needs_no_setup_and_measures_the_same(text_file: TextFile) -> None:
+    target = text_file(400)
     algorithm = built(target, batch_size=4, sequence=10, hidden=4)
     algorithm.step()
     planned = planning.plan("char-rnn", target, {"preset": "none", "device": "cpu", "hidden": 4, "sequence": 10})
@@ -151,12 +137,12 @@ def test_loading_weights_needs_no_setup_and_measures_the_same(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
-def test_it_goes_on_in_a_new_process(cell: str, tmp_path: Path) -> None:
+def test_it_goes_on_in_a_new_process(cell: str, text_file: TextFile, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
     check_resume_in_new_process(
         "char-rnn",
-        text_file(tmp_path, nonsense(3000)),
+        text_file(3000),
         budget=2 * 2672,
         stop_after=1000,
         options=["--epochs=2", f"--cell={cell}", "--layers=2", "--hidden=8", "--batch-size=16", "--dropout=.1"],

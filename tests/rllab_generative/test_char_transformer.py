@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,8 @@ from rllab import experiment, planning
 from rllab.errors import UsageError
 from rllab.testing import check_algorithm, check_resume_in_new_process
 
+TextFile = Callable[[str | int], str]
 SMALL: dict[str, Any] = {"layers": 2, "heads": 2, "width": 8, "sequence": 8, "batch_size": 3}
-
-
-def text_file(folder: Path, text: str) -> str:
-    file = folder / "text.txt"
-    file.write_text(text, encoding="utf-8")
-    return str(file)
-
-
-def nonsense(length: int, letters: str = "abcd\n") -> str:
-    return "".join(np.random.default_rng(1).choice(list(letters), length))
 
 
 def built(target: str, **options: Any) -> CharTransformer:
@@ -33,12 +25,6 @@ def built(target: str, **options: Any) -> CharTransformer:
     algorithm, _ = experiment.build(planned)
     assert isinstance(algorithm, CharTransformer)
     algorithm.setup()
-    return algorithm
-
-
-def finished(algorithm: CharTransformer) -> CharTransformer:
-    while algorithm.count < algorithm.budget:
-        algorithm.step()
     return algorithm
 
 
@@ -50,13 +36,13 @@ def network(characters: int = 9, **options: Any) -> Transformer:
     return made
 
 
-def test_it_keeps_the_contract(tmp_path: Path) -> None:
-    text = text_file(tmp_path, nonsense(400))
+def test_it_keeps_the_contract(text_file: TextFile) -> None:
+    text = text_file(400)
     check_algorithm("char-transformer", text, steps=4, **SMALL, dropout=0.2, ema=0.9)
 
 
-def test_it_keeps_the_contract_with_a_validation_part(tmp_path: Path) -> None:
-    text = text_file(tmp_path, nonsense(400))
+def test_it_keeps_the_contract_with_a_validation_part(text_file: TextFile) -> None:
+    text = text_file(400)
     check_algorithm("char-transformer", text, steps=3, **SMALL, validation_share=0.2, optimizer="rmsprop")
 
 
@@ -117,13 +103,13 @@ def test_the_outputs_share_the_weights_of_the_embedding_and_what_adds_up_begins_
     assert float(made.blocks[3].narrow.weight.detach().std()) == pytest.approx(0.02 / math.sqrt(8), rel=0.02)
 
 
-def test_heads_that_do_not_divide_the_width_are_refused(tmp_path: Path) -> None:
+def test_heads_that_do_not_divide_the_width_are_refused(text_file: TextFile) -> None:
     with pytest.raises(UsageError, match="width 8 cannot be divided among 3 heads"):
-        built(text_file(tmp_path, nonsense(400)), heads=3)
+        built(text_file(400), heads=3)
 
 
-def test_crops_follow_from_the_seed_and_the_count_alone(tmp_path: Path) -> None:
-    target = text_file(tmp_path, nonsense(400))
+def test_crops_follow_from_the_seed_and_the_count_alone(text_file: TextFile) -> None:
+    target = text_file(400)
 
     def crop(algorithm: CharTransformer) -> str:
         seen = []
@@ -139,8 +125,8 @@ def test_crops_follow_from_the_seed_and_the_count_alone(tmp_path: Path) -> None:
     assert crop(built(target)) != crop(other)
 
 
-def test_crops_come_from_everywhere_in_the_training_part_and_from_nowhere_else(tmp_path: Path) -> None:
-    algorithm = built(text_file(tmp_path, nonsense(40)), sequence=4, batch_size=200)  # 36 characters: 32 beginnings
+def test_crops_come_from_everywhere_in_the_training_part_and_from_nowhere_else(text_file: TextFile) -> None:
+    algorithm = built(text_file(40), sequence=4, batch_size=200)  # 36 characters: 32 beginnings
     places = torch.arange(36, dtype=torch.int32)
     algorithm.codes, seen = places, []
     algorithm.network.forward = lambda codes: seen.append(codes) or algorithm.network.characters(codes % 5)[..., :5]  # type: ignore
@@ -151,33 +137,13 @@ def test_crops_come_from_everywhere_in_the_training_part_and_from_nowhere_else(t
     assert int(following.max()) == 35  # type: ignore[union-attr]
 
 
-def test_a_periodic_text_is_memorised(tmp_path: Path) -> None:
-    period = "the cat sat on the mat, the rat ate that.\n"
-    options = {"width": 32, "sequence": 32, "batch_size": 8, "epochs": 80, "lr": 4e-3}
-    algorithm = finished(built(text_file(tmp_path, period * 40), **options))
-    assert algorithm.evaluate()["eval/nats_per_character"] < 0.05  # its entropy is 0
-    assert algorithm.sample(84, period, temperature=0, rng=np.random.default_rng(0)) == 2 * period
-
-
-def test_a_markov_chain_is_learned_up_to_its_entropy_and_not_beyond(tmp_path: Path) -> None:
-    p = np.array([[0.8, 0.2, 0.0], [0.1, 0.3, 0.6], [0.5, 0.0, 0.5]])
-    rng, state, states = np.random.default_rng(0), 0, []
-    for _ in range(20_000):
-        state = int(rng.choice(3, p=p[state]))
-        states.append(state)
-    target = text_file(tmp_path, "".join("abc"[state] for state in states))
-    algorithm = finished(built(target, width=16, batch_size=16, epochs=4, lr=1e-2))
-    least = -np.mean([np.log(p[states[i - 1], states[i]]) for i in range(18_000, 20_000)])  # of those very characters
-    assert least - 0.003 < algorithm.evaluate()["eval/nats_per_character"] < least + 0.02
-
-
 @pytest.mark.slow
-def test_it_goes_on_in_a_new_process(tmp_path: Path) -> None:
+def test_it_goes_on_in_a_new_process(text_file: TextFile, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
     check_resume_in_new_process(
         "char-transformer",
-        text_file(tmp_path, nonsense(3000)),
+        text_file(3000),
         budget=2 * 2700,
         stop_after=1000,
         options=[

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rllab_generative import char_rnn
+from rllab_generative import char_rnn, characters
 from rllab_generative.characters import CharacterModel, Reader, choose
 from torch import Tensor
 
@@ -68,7 +68,7 @@ def surprise_of(reader: Reader, before: Tensor, counted: Tensor) -> float:
 
 def test_the_rnn_carries_its_state_through_the_part(tmp_path: Path) -> None:
     algorithm = trained("char-rnn", tmp_path)
-    codes, start, _ = algorithm.place("test")
+    codes, start = algorithm.place("test")
     expected = surprise_of(algorithm.reader(), codes[max(start - 512, 0) : start], codes[start:]) / (len(codes) - start)
     assert algorithm.measure("test")["eval/nats_per_character"] == pytest.approx(expected, rel=1e-5)
 
@@ -79,21 +79,22 @@ def test_the_rnn_reads_pieces_side_by_side_each_from_before_its_beginning(
     for name, value in {"_PIECES": 4, "_PIECE": 7, "_BEFORE": 6, "_AT_ONCE": 5}.items():
         monkeypatch.setattr(char_rnn, name, value)
     algorithm = trained("char-rnn", tmp_path)
-    codes, start, end = algorithm.place("test")
+    codes, start = algorithm.place("test")
+    end = len(codes)
     assert end - start == 60
     expected = sum(
         surprise_of(algorithm.reader(), codes[first - 6 : first], codes[first : min(first + 15, end - 1)])
         for first in range(start, end - 1, 15)
     )
     with algorithm.undisturbed():
-        total = float(algorithm.surprise(codes[: end - 1], start))
+        total = algorithm.surprise(codes[: end - 1], start)
     assert total == pytest.approx(expected, rel=1e-5)  # of 59 characters: the last piece is shorter
 
 
 def test_the_windows_of_the_transformer_overlap_by_half(tmp_path: Path) -> None:
     algorithm = trained("char-transformer", tmp_path)
-    codes, start, end = algorithm.place("test")
-    codes = codes[: end - 2]  # 58 characters: eleven windows of which 5 count, and 3 more
+    codes, start = algorithm.place("test")
+    codes = codes[:-2]  # 58 characters: eleven windows of which 5 count, and 3 more
     ends = [*range(start + 5, start + 56, 5), start + 58]
     expected, counted = 0.0, start
     for last in ends:
@@ -101,7 +102,7 @@ def test_the_windows_of_the_transformer_overlap_by_half(tmp_path: Path) -> None:
         expected += surprise_of(algorithm.reader(), window[: 11 - (last - counted)], window[11 - (last - counted) :])
         counted = last
     with algorithm.undisturbed():
-        assert float(algorithm.surprise(codes, start)) == pytest.approx(expected, rel=1e-5)
+        assert algorithm.surprise(codes, start) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -128,12 +129,55 @@ def test_a_validation_part_is_measured_on_the_way_and_the_test_part_in_the_end(m
 
 def test_what_comes_before_the_test_part_is_the_validation_part(tmp_path: Path) -> None:
     algorithm = built("char-rnn", tmp_path, validation_share=0.2)
-    codes, start, end = algorithm.place("test")
+    codes, start = algorithm.place("test")
     assert algorithm.task.decode(codes) == written()
-    assert (start, end) == (540, 600)
-    codes, start, end = algorithm.place("validation")
+    assert start == 540
+    codes, start = algorithm.place("validation")
     assert algorithm.task.decode(codes) == written()[:540]
-    assert (start, end) == (432, 540)
+    assert start == 432
+    codes, start = algorithm.place("validation", 7)
+    assert algorithm.task.decode(codes) == written()[:439]
+    assert start == 432
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_a_long_part_the_beginning_is_measured_on_the_way_and_in_the_end(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = trained(method, tmp_path, validation_share=0.2)
+    everything = short.evaluate()
+    monkeypatch.setattr(characters, "_MEASURED", 40)
+    algorithm = trained(method, tmp_path, validation_share=0.2)
+    measured = algorithm.evaluate()
+    assert algorithm.validate() == {name: value for name, value in measured.items() if name.startswith("validation/")}
+    for unit in ("nats", "bits"):
+        for part in ("eval", "validation"):
+            assert measured[f"{part}/{unit}_per_character"] != everything[f"{part}/{unit}_per_character"]
+        assert measured[f"eval/whole_{unit}_per_character"] == everything[f"eval/{unit}_per_character"]
+    assert measured["eval/bigram_nats"] != everything["eval/bigram_nats"]
+    without = trained(method, tmp_path)
+    assert without.validate().items() <= without.evaluate().items()
+    assert "eval/nats_per_character" in without.validate()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_caption_says_of_what_part_a_number_is_and_from_how_much_text_before(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {
+        "char-rnn": "each from a state carried on over at least 512 characters",
+        "char-transformer": "each from the 6 to 10 characters before it",
+    }[method]
+    algorithm = built(method, tmp_path)
+    assert algorithm.captions["eval/nats_per_character"] == f"nats a character, test part, {how}"
+    measured = {name for name in algorithm.evaluate() if name in algorithm.captions}
+    assert measured == set(algorithm.captions) - {"train/loss"} == set(algorithm.evaluate())
+    monkeypatch.setattr(characters, "_MEASURED", 59)
+    algorithm = built(method, tmp_path, validation_share=0.1)
+    part = "first 59 characters of the test part"
+    assert algorithm.captions["eval/bits_per_character"].startswith(f"bits a character, {part}, each from ")
+    assert algorithm.captions["eval/gzip_nats"] == f"nats a character, {part}, 32 KiB back"
+    assert set(algorithm.captions) - {"train/loss"} == set(algorithm.evaluate())
 
 
 # --- refusing -------------------------------------------------------------------------------------
@@ -242,6 +286,13 @@ def test_characters_are_drawn_as_often_as_the_softmax_says() -> None:
     assert drawn == pytest.approx([0.1, 0.2, 0.7], abs=0.015)
     cold = np.bincount([choose(logits, 0.5, 0, rng) for _ in range(20_000)]) / 20_000
     assert cold == pytest.approx(np.array([1, 4, 49]) / 54, abs=0.015)
+
+
+def test_the_smallest_temperatures_take_the_most_probable_character() -> None:
+    for temperature in (1e-300, 1e-308, 5e-324):
+        for logits in (np.array([0.0, 3.0, 2.9]), np.array([-3e38, 3e38, 0], np.float32)):
+            assert choose(logits, temperature, 0, np.random.default_rng(0)) == 1
+            assert choose(logits, temperature, 2, np.random.default_rng(0)) == 1
 
 
 def test_top_k_draws_among_the_k_most_probable_as_often_as_their_share() -> None:

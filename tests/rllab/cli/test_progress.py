@@ -120,6 +120,21 @@ def test_the_summary_of_a_predictor_has_the_baseline_and_its_own_commands(tmp_pa
     assert "eval/rmse 1.5 at the end\nThe baseline, always the mean of the targets: 2\n" in text
 
 
+def test_the_summary_of_a_model_of_texts_has_its_baselines_in_nats_and_bits(tmp_path):
+    measured = {"eval/nats_per_character": 1.5, "eval/unigram_nats": 3.3, "eval/bigram_nats": 2.5, "eval/gzip_nats": 2}
+    numbers = {"objective": {"metric": "eval/nats_per_character", "maximize": False}, "draws": True}
+    captions = {"eval/nats_per_character": "test part"}
+    lines = summary(tmp_path, **numbers, metrics=measured, captions=captions).splitlines()
+    assert lines[1:5] == [
+        "eval/nats_per_character 1.5 nats, 2.164 bits at the end (test part)",
+        "The baseline, characters by how often they occur: 3.3 nats, 4.761 bits",
+        "The baseline, each by the one before it: 2.5 nats, 3.607 bits",
+        "The baseline, gzip: 2 nats, 2.885 bits",
+    ]
+    commands = [line.split()[1] for line in lines if line.startswith("  rllab")]
+    assert commands == ["eval", "sample", "run"]  # there are baselines, and nothing to predict
+
+
 def test_the_summary_names_the_metric_that_picked_the_best_checkpoint(tmp_path):
     best = {"metric": "validation/accuracy", "value": 0.65, "step": 1000}
     text = summary(tmp_path, metrics={"eval/accuracy": 0.685}, best=best)

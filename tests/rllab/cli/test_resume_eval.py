@@ -116,6 +116,37 @@ def test_a_budget_that_is_not_larger_is_refused_and_changes_nothing(rllab, tiny)
     assert info() == before
 
 
+def test_epochs_that_may_be_a_fraction_are_extended_by_one_and_others_are_not(rllab):
+    Path("abc.txt").write_text("abacabad" * 100, encoding="utf-8")
+    small = ("--preset", "none", "--hidden", "4", "--batch-size", "4", "--sequence", "8", "--logger", "none")
+    rllab("run", "char-rnn", "abc.txt", *small, "--epochs", "0.5", "--device", "cpu", "--run-dir", "run", "--quiet")
+    for wrong, said in {
+        "0.5": "--extend 0.5: the run has --epochs 0.5 already",
+        "0": "'0' is not a number above 0",
+        "inf": "'inf' is not a number above 0",
+        "two": "'two' is not a number above 0",
+    }.items():
+        done = rllab("resume", "run", "--extend", wrong)
+        assert (done.code, said in done.err) == (2, True), done.err
+    before = info()["totals"]["steps"]
+    assert rllab("resume", "run", "--extend", "1.6").code == 0
+    assert info()["config"]["epochs"] == 1.6
+    assert info()["totals"]["steps"] > 3 * before
+    assert "epochs = 1.6" in Path("run/config.toml").read_text()
+    assert rllab("resume", "run", "--extend", "2").code == 0
+    assert info()["config"]["epochs"] == 2
+
+
+def test_a_budget_of_whole_numbers_takes_no_fraction(rllab, tiny):
+    tiny()
+    before = info()
+    done = rllab("resume", "run", "--extend", "300.5")
+    assert (done.code, "--timesteps 300.5: should be a valid integer" in done.err) == (2, True), done.err
+    assert info() == before
+    assert rllab("resume", "run", "--extend", "3e2").code == 0
+    assert info()["config"]["timesteps"] == 300
+
+
 @pytest.mark.usefixtures("stopped")
 def test_a_run_is_a_folder_or_a_path_below_the_runs_folder_or_last(rllab):
     small = ("--preset", "none", "--timesteps", "100", "--learning-starts", "50", "--logger", "none", "--name", "x")
