@@ -10,7 +10,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,9 +37,8 @@ class WeightAverage(nn.Module):
         """Take the weights of a step into the average; buffers, such as those of batch normalisation, are copied."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        ours: list[Tensor] = [weight.detach() for weight in self.copy.parameters()]
-        theirs: list[Tensor] = [weight.detach() for weight in network.parameters()]
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for weight, other in zip(self.copy.parameters(), network.parameters(), strict=True):
+            weight.lerp_(other, 1 - decay)
         for buffer, other in zip(self.copy.buffers(), network.buffers(), strict=True):
             buffer.copy_(other)
 
