@@ -39,8 +39,8 @@ class WeightAverage(nn.Module):
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for weight, other in zip(self.copy.parameters(), network.parameters(), strict=True):
             weight.lerp_(other, 1 - decay)
-        for buffer, other in zip(self.copy.buffers(), network.buffers(), strict=True):
-            buffer.copy_(other)
+        for buffer, latest in zip(self.copy.buffers(), network.buffers(), strict=True):
+            buffer.copy_(latest)
 
 
 def average_of(network: nn.Module, decay: float) -> WeightAverage | None:
