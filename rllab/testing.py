@@ -33,6 +33,7 @@ from rllab.algorithm import Algorithm, Metrics
 from rllab.config import Config, plain, read_toml, write_toml
 from rllab.errors import UsageError
 from rllab.generative import GenerativeModel, ImageModel, TextModel
+from rllab.parts.averaging import WeightAverage
 from rllab.planning import Method, Plan
 from rllab.plugins import Plugin
 from rllab.seeding import global_state, set_global_state
@@ -60,6 +61,7 @@ def check_algorithm(algorithm: str | type[Algorithm], target: str, *, steps: int
     try:
         check_config(planned.algorithm_class.Config)
         check_round_trip(planned.config)
+        check_average(planned)
         check_steps(planned, steps)
         check_evaluate(planned, steps)
         check_same_seed(planned, steps)
@@ -99,6 +101,19 @@ def check_round_trip(config: Config) -> None:
         file.write_text(write_toml([("config", plain(config))]), encoding="utf-8")
         again = type(config).parse(read_toml(file))
     assert again == config, f"{type(config).__name__} changes when it is written and read: {again!r} is not {config!r}"
+
+
+def check_average(planned: Plan) -> None:
+    """A generative model that takes --ema keeps an average of its weights."""
+    if not issubclass(planned.algorithm_class, GenerativeModel) or "ema" not in type(planned.config).model_fields:
+        return
+    algorithm = _build(replace(planned, config=planned.config.model_copy(update={"ema": 0.5})))
+    kept = any(isinstance(module, WeightAverage) for module in states.modules(algorithm).values())
+    algorithm.close()
+    assert kept, (
+        "--ema is taken and ignored: keep self.average = average_of(network, config.ema), update it after each step, "
+        "and measure and draw with averaged(network, self.average); see rllab.parts.averaging"
+    )
 
 
 def check_steps(planned: Plan, steps: int) -> None:

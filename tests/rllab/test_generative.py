@@ -18,9 +18,11 @@ from rllab import experiment, planning
 from rllab.algorithm import Metrics, Objective
 from rllab.cli.runs import eval_command
 from rllab.cli.sample import sample_command
+from rllab.config import Config
 from rllab.data import Data, DatasetConfig, DatasetTask, Part
 from rllab.errors import UsageError
-from rllab.generative import GenerativeConfig, ImageConfig, ImageModel, Pixels, TextModel
+from rllab.generative import ImageConfig, ImageModel, Pixels, TextModel
+from rllab.parts.averaging import average_of, averaged
 from rllab.parts.optim import GradientSteps
 from rllab.planning import Method
 from rllab.plugins import Plugin
@@ -43,6 +45,7 @@ class MeanImage(ImageModel):
     def __init__(self, config: Any, task: DatasetTask, **rest: Any) -> None:
         super().__init__(config, task, **rest)
         self.means = nn.Embedding(len(task.classes) if config.conditional else 1, torch.Size(task.shape).numel())
+        self.average = average_of(self.means, config.ema)
 
     @classmethod
     def objective(cls, task: DatasetTask) -> Objective:
@@ -57,13 +60,16 @@ class MeanImage(ImageModel):
         self.optimizer = GradientSteps.of(self.means, self.config)
 
     def error(self, images: Tensor, targets: Tensor) -> Tensor:
-        means = self.means(targets if self.conditional else torch.zeros_like(targets))
+        shown = self.means if torch.is_grad_enabled() else averaged(self.means, self.average)
+        means = shown(targets if self.conditional else torch.zeros_like(targets))
         return (images.flatten(1) - means).square().mean()
 
     def step(self) -> Metrics:
         images, targets = self.batch()
         loss = self.error(images, targets)
         self.optimizer(loss, lr=self.lr)
+        if self.average is not None:
+            self.average.update(self.means)
         self.count += len(images)
         return {"train/loss": loss.detach(), "train/lr": self.lr}
 
@@ -72,12 +78,12 @@ class MeanImage(ImageModel):
             return {f"{name}/rmse": self.error(self.pixels(part.inputs), part.targets).sqrt().item()}
 
     def draw(self, n: int, labels: Tensor | None, generator: torch.Generator) -> Tensor:
-        means = self.means(labels if labels is not None else torch.zeros(n, dtype=torch.int64))
+        means = averaged(self.means, self.average)(labels if labels is not None else torch.zeros(n, dtype=torch.int64))
         noise = torch.randn(means.shape, generator=generator)
         return (means + 0.01 * noise).clamp(0, 1).reshape(n, *self.shape)
 
 
-class UnigramConfig(GenerativeConfig):
+class UnigramConfig(Config):
     """Hyperparameters of the unigram."""
 
     epochs: PositiveInt = 1
@@ -165,6 +171,12 @@ def sampled(*arguments: str) -> Any:
 @pytest.mark.parametrize("conditional", [False, True])
 def test_an_image_model_keeps_the_contract(conditional):
     check_algorithm(MeanImage, "digits", steps=5, epochs=2, conditional=conditional)
+
+
+def test_a_model_that_ignores_ema_breaks_the_contract(monkeypatch):
+    monkeypatch.setattr("test_generative.average_of", lambda network, decay: None)
+    with pytest.raises(AssertionError, match="--ema is taken and ignored"):
+        check_algorithm(MeanImage, "digits", steps=1)
 
 
 def test_bytes_become_numbers_from_0_to_1_and_other_numbers_by_lowest_and_highest():
