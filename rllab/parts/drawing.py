@@ -98,7 +98,7 @@ def sheet(width: float, height: float, title: str = "") -> Figure:
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     if title:
-        figure.suptitle(textwrap.fill(title, int(13 * width)), x=0.01, ha="left")
+        figure.suptitle(textwrap.fill(title, int(12 * width)), x=0.01, ha="left")
     return figure
 
 

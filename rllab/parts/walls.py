@@ -97,7 +97,7 @@ def wall(
     names = [drawing.shorten(name, 24) for name in rows]
     left = int(0.075 * DPI * max(map(len, names), default=0)) + 18
     across = max(left + width + 18, int(4.5 * DPI))
-    lines = textwrap.wrap(title, int(13 * across / DPI)) if title else []
+    lines = textwrap.wrap(title, int(12 * (across - 36) / DPI)) if title else []
     top = 24 * len(lines) + 14 + (22 if heads else 0)
     down = top + height + 18
     figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
