@@ -37,7 +37,7 @@ MODELS = [
     Rung("vae", "mnist", 3),
     Rung("vae", "mnist", 1, {"preset": "mnist-cnn"}),
     Rung("vae", "mnist", 3, {"preset": "course"}),
-    Rung("gan", "mnist", 3),
+    Rung("gan", "mnist", 2),
     Rung("gan", "mnist", 1, {"preset": "mnist-cnn"}),
     Rung("char-rnn", TEXT, 3),
     Rung("char-transformer", TEXT, 3),

@@ -25,7 +25,7 @@ from rllab.config import Config
 from rllab.errors import PluginError, UnknownName, UsageError
 from rllab.fetching import Fetchable
 from rllab.parts.normalise import Scaling as Scaling  # sources take it from here
-from rllab.task import Task
+from rllab.task import Task, check_kind, digest_of, kind_of
 
 PLUGIN_GROUP = "rllab.datasets"
 TEXTS_GROUP = "rllab.texts"
@@ -249,13 +249,15 @@ class DatasetTask(Task):
         Raises:
             UnknownName: if there is none of that name.
             DataMissing: if its files are not there.
-            UsageError: if it is a text, the options do not fit the data, or there is nothing to learn in it.
+            UsageError: if it is something else, the options do not fit the data, or there is nothing to learn in it.
         """
         name = plugin_name(target)
         if name not in cls.names():
-            if name in plugins.names(TEXTS_GROUP):
-                hint = "Texts are for methods that learn texts; `rllab data list` says what is a dataset."
-                raise UsageError(f"{target} is a text, not a dataset", hint)
+            if kind_of(target) == "file":
+                hint = "A CSV file or a folder is one; methods that learn texts, such as char-rnn, take other files."
+                raise UsageError(f"{target} is a file that no dataset is read from", hint)
+            hint = "`rllab data list` says what is a dataset, and `rllab list` what learns environments and texts."
+            check_kind(target, cls.kind, hint)
             what = "`rllab data list` lists them; the path of a CSV file or of a folder is one, too."
             raise UnknownName("dataset", target, cls.names(), what)
         found = source(name)
@@ -277,6 +279,12 @@ class DatasetTask(Task):
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes; none for regression."""
         return self.data.classes
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of all parts and the names of the classes."""
+        parts = self.data.parts.values()
+        return digest_of((tensor for part in parts for tensor in (part.inputs, part.targets)), *self.classes)
 
 
 def plugin_name(target: str) -> str:

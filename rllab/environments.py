@@ -28,12 +28,14 @@ from rllab import plugins
 from rllab.config import Config
 from rllab.envstate import Env
 from rllab.errors import PluginError, UnknownName, UsageError, did_you_mean, one_line
-from rllab.task import Task
+from rllab.task import Task, check_kind
 from rllab.vectorenv import VectorEnv
 
 PLUGIN_GROUP = "rllab.envs"
 _FAMILIES = {"ALE/": "ale-py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 """Ids that a package registers when it is imported: how they begin, and the package."""
+
+_HINT = "Environments are Gymnasium's, such as CartPole-v1; `rllab list` says what learns datasets and texts."
 
 logger = logging.getLogger("rllab")
 
@@ -140,7 +142,7 @@ class EnvironmentTask(Task):
         Raises:
             UnknownName: if there is none of that name, or not in that version.
             PluginError: if a package is missing or the environment cannot be made.
-            UsageError: if its constructor does not take `env_kwarg`.
+            UsageError: if it is no environment but something else, or its constructor does not take `env_kwarg`.
         """
         return cls(target, config if isinstance(config, EnvironmentConfig) else EnvironmentConfig())
 
@@ -213,6 +215,7 @@ def _find(target: str) -> registration.EnvSpec:
 
     Raises:
         UnknownName: if there is none of that name.
+        UsageError: if it is the name of something else.
         PluginError: if the module or plugin that should have it cannot be imported.
     """
     plugin = target.partition("@")[0]
@@ -232,6 +235,7 @@ def _find(target: str) -> registration.EnvSpec:
             _import(package.replace("-", "_"), target, f"Install it: pip install {package}")
     if name in gymnasium.registry:
         return _up_to_date(target, gymnasium.registry[name])
+    check_kind(target, EnvironmentTask.kind, _HINT)
     try:
         namespace, base, version = registration.parse_env_id(name)
     except gymnasium.error.Error:
@@ -245,6 +249,12 @@ def _find(target: str) -> registration.EnvSpec:
     if versions:
         raise UnknownName(EnvironmentTask.kind, target, (), f"There is {' and '.join(versions)}.")
     raise UnknownName(EnvironmentTask.kind, target, [*gymnasium.registry, *plugins.names(PLUGIN_GROUP)])
+
+
+def is_registered(target: str) -> bool:
+    """Return whether Gymnasium knows an id, or a package would register it; nothing is imported for that."""
+    name = target.rpartition(":")[2]
+    return name in gymnasium.registry or (name.startswith(tuple(_FAMILIES)) and bool(re.search(r"-v\d+$", name)))
 
 
 def _up_to_date(target: str, spec: registration.EnvSpec) -> registration.EnvSpec:

@@ -98,6 +98,8 @@ def resume(
     """
     planned = reopen(folder, changes)
     check_how(planned)
+    if (changed := changed_data(planned, folder)) is not None:
+        raise UsageError(changed, "Bring them back as they were, or start a new run.")
     with folder.held():
         if extend is None and folder.info["status"] == "finished":
             return folder, Status("finished", str(folder.info["reason"]))
@@ -106,6 +108,14 @@ def resume(
             planned = _extended(planned, extend)
         status = _train(planned, folder, found, watch)
     return folder, status
+
+
+def changed_data(planned: Plan, folder: RunFolder) -> str | None:
+    """Return that the data are no longer those of the run, None if they are."""
+    before = folder.info.get("data")
+    if before is None or planned.task.digest == before:
+        return None
+    return f"the data of {planned.task.name} are not those that {folder.path} was made with: they have changed since"
 
 
 def _same_run(folder: RunFolder, planned: Plan) -> None:
@@ -200,6 +210,8 @@ def _info(planned: Plan) -> dict[str, Any]:
         "schema": runfolder.SCHEMA,
         "status": "new",
         **_identity(planned),
+        "data": planned.task.digest,
+        "began_in": str(Path.cwd()),
         "unit": planned.algorithm_class.unit,
         "draws": _draws(planned.algorithm_class),
         "objective": {"metric": objective.metric, "maximize": objective.maximize},

@@ -102,12 +102,15 @@ def mirror(text: str) -> str:
     """Return what was given as --from as the beginning of an address: a URL, or the path of a folder.
 
     Raises:
-        UsageError: if it is neither.
+        UsageError: if it is neither, such as the file itself.
     """
     if re.match(r"https?://.|file:/", text):
         return text.rstrip("/") + "/"
-    if Path(text).expanduser().is_dir():
-        return Path(text).expanduser().resolve().as_uri() + "/"
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path.resolve().as_uri() + "/"
+    if path.is_file():
+        raise UsageError(f"{text} is a file: name the folder that it lies in", f"Write --from {path.parent}.")
     raise UsageError(f"{text} is no address to fetch from", "Write one that begins with https://, or a folder.")
 
 

@@ -201,13 +201,16 @@ class ImageModel(GenerativeModel):
             (n, *shape) in [0, 1].
         """
 
-    def sample(self, n: int, *, labels: Tensor | None = None, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, n: int, *, labels: Tensor | None = None, seed: int = 0, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Draw images; nothing is disturbed.
 
         Args:
             n: how many.
             labels: numbers of their classes (n,); None: if `conditional`, each class about as often.
-            generator: for what is random, on the CPU.
+            seed: the same draws the same.
+            generator: for what is random, on the CPU; without it one is made of `seed`.
 
         Returns:
             (n, *shape) in [0, 1], on the CPU.
@@ -221,6 +224,7 @@ class ImageModel(GenerativeModel):
             raise UsageError("this model was not trained by class", "Train one with --conditional.")
         if labels is None and self.conditional:
             labels = torch.arange(n) % len(self.classes)
+        generator = torch.Generator().manual_seed(seed) if generator is None else generator
         drawn = []
         with self.undisturbed():
             for start in range(0, n, _CHUNK):
@@ -280,7 +284,15 @@ class TextModel(GenerativeModel):
         """
 
     def sample(
-        self, n: int, prime: str = "", *, temperature: float = 1.0, top_k: int = 0, rng: np.random.Generator
+        self,
+        n: int,
+        prime: str = "",
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        rng: np.random.Generator | None = None,
     ) -> str:
-        """Return the next n characters of `stream`."""
+        """Return the next n characters of `stream`; without `rng` a generator is made of `seed`."""
+        rng = np.random.default_rng(seed) if rng is None else rng
         return "".join(islice(self.stream(prime, temperature=temperature, top_k=top_k, rng=rng), n))

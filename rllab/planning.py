@@ -69,6 +69,11 @@ def load_method(name: str) -> Method:
     algorithm = plugins.load(plugin)
     if not (isinstance(algorithm, type) and issubclass(algorithm, Algorithm)):
         raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.Algorithm")
+    if missing := sorted(getattr(algorithm, "__abstractmethods__", ())):
+        raise PluginError(
+            f"the method {plugin.name!r} of {plugin.distribution} lacks {', '.join(missing)}",
+            f"{algorithm.__name__} has to have what {algorithm.__mro__[1].__name__} leaves open.",
+        )
     if clash := sorted(set(algorithm.Config.model_fields) & set(RunOptions.model_fields)):
         raise PluginError(
             f"the method {plugin.name!r} of {plugin.distribution} has options that every run has: {', '.join(clash)}",
@@ -234,11 +239,18 @@ def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
     folder.check()
     info = folder.info
     method = load_method(f"{info['method']}@{info['plugin']['distribution']}")
-    own = method.task_options(info["task"])
+    target = _target(method, info)
+    own = method.task_options(target)
     clash = {name: option for option, name in own.items()}
+    for name in info["task_config"]:
+        if name not in clash:
+            raise UsageError(
+                f"{info['task']} is no longer what the run was made with: it takes no {flag(name)} now",
+                f"If it is a file or a folder: is it still there? The run began in {info.get('began_in', '?')}.",
+            )
     values = {**info["config"], **{clash[n]: v for n, v in info["task_config"].items()}, **info["options"]}
     for name in changes or {}:
-        if name not in method.option_names(info["task"]):
+        if name not in method.option_names(target):
             raise UsageError(f"there is no option {flag(name)}.", did_you_mean(name, HOW))
         if name not in HOW:
             raise UsageError(
@@ -247,7 +259,16 @@ def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:
             )
     values |= dict(changes or {})
     sources = {**info["sources"], **dict.fromkeys(changes or {}, "resume")}
-    return _checked(method, info["task"], values, sources, {})
+    return _checked(method, target, values, sources, {})
+
+
+def _target(method: Method, info: Mapping[str, Any]) -> str:
+    """Return the target of an existing run; the path of a file or folder also from another working folder."""
+    name, began_in = str(info["task"]), info.get("began_in")
+    if began_in is None or name in method.algorithm.Task.names() or Path(name).expanduser().exists():
+        return name
+    there = Path(began_in) / name
+    return str(there) if there.exists() else name
 
 
 # --- what a plan is trained with -------------------------------------------------------------------

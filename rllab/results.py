@@ -109,7 +109,15 @@ class Run:
         Raises:
             CheckpointError: if there is no such checkpoint, or it is damaged.
         """
+        return self._load(which, device)
+
+    def _load(self, which: str | int, device: str, *, same_data: bool = False) -> Algorithm:
+        """Load; data that have changed since are an error if it has to be the same, else a warning."""
         planned = planning.reopen(self.folder, {"device": device})
+        if (changed := experiment.changed_data(planned, self.folder)) is not None:
+            if same_data:
+                raise UsageError(changed, "Bring them back as they were: what was learned from may be tested on now.")
+            _log.warning("%s", changed)
         path, manifest = self._checkpoint(which)
         experiment.check_note(path, manifest, self.folder)
         with preserved_globals():
@@ -151,7 +159,7 @@ class Run:
         """
         if task_options and on is None:
             raise UsageError("options of a dataset need another dataset to measure on", "Name it by --on.")
-        algorithm = self.load(which, device=device)
+        algorithm = self._load(which, device, same_data=on is None)
         if isinstance(algorithm, Agent):
             if on is not None:
                 raise UsageError(f"{self.path} is the run of an agent, which is not measured on data")

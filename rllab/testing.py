@@ -146,6 +146,7 @@ def check_evaluate(planned: Plan, steps: int) -> None:
         difference = first_difference(_floats(first), _floats(second))
         assert not difference, f"evaluate() twice at the same count differs in {difference}: seed it from (seed, count)"
         objective = type(algorithm).objective(planned.task)
+        assert isinstance(objective.maximize, bool), f"Objective({objective.metric!r}, maximize) is True or False"
         assert objective.metric in first, f"evaluate() does not return {objective.metric}, the objective"
     finally:
         algorithm.close()

@@ -26,7 +26,7 @@ from rllab.data import PLUGIN_GROUP as DATASETS_GROUP
 from rllab.data import TEXTS_GROUP as PLUGIN_GROUP
 from rllab.errors import PluginError, UnknownName, UsageError
 from rllab.fetching import Fetchable
-from rllab.task import Task, slug
+from rllab.task import Task, check_kind, digest_of, slug
 
 _NAMED = 10
 """Characters that an error names at most."""
@@ -163,15 +163,12 @@ class TextTask(Task):
         Raises:
             UnknownName: if there is none of that name.
             DataMissing: if its files are not there.
-            UsageError: if it is a dataset, is no text, or there is nothing to learn in it.
+            UsageError: if it is something else, is no text, or there is nothing to learn in it.
         """
         name = plugin_name(target)
+        if name == target or not Path(target).expanduser().exists():  # ALE/Pong-v5 looks like a path, too
+            check_kind(target, cls.kind, f"Texts are: {', '.join(cls.names())}; and any file or folder, by its path.")
         if not _is_known(name):
-            if name.partition("@")[0] in plugins.names(DATASETS_GROUP):
-                raise UsageError(
-                    f"{target} is a dataset, not a text",
-                    f"Texts are: {', '.join(cls.names())}; and any file or folder, by its path.",
-                )
             what = "`rllab list texts` lists them; the path of a file or of a folder is one, too."
             raise UnknownName("text", target, cls.names(), what)
         found = source(name)
@@ -194,6 +191,11 @@ class TextTask(Task):
         """Return the name of the task's folder under runs/: of a path, the name of the file or folder."""
         path = Path(self.name).expanduser()
         return slug(path.resolve().name) if plugin_name(self.name) != self.name else slug(self.name)
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of all parts and the vocabulary."""
+        return digest_of(self.text.parts.values(), self.vocabulary)
 
     def encode(self, written: str) -> Tensor:
         """Return characters as numbers: (N,), int64.

@@ -32,7 +32,8 @@ class File(TextSource):
         """Return what is in the file; line ends stay what they are."""
         path = _path(target, "file", "book.txt")
         if not path.is_file():
-            raise UsageError(f"{target} is no file")
+            where = None if path.is_absolute() else f"It was looked for in the current folder, {Path.cwd()}."
+            raise UsageError(f"{target} is no file", where)
         return _read(path)
 
 

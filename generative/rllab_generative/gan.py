@@ -18,6 +18,7 @@ but guess, L_D = 2 log 2 = 1.39 and L_G = log 2 = .69. Neither has to fall as sa
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -40,7 +41,7 @@ from rllab.seeding import generator_of
 from rllab.supervised import refuses_shape
 from rllab_generative.collapse import Sign, Stretch, diversity, report, signs
 from rllab_generative.gannets import cnn_discriminator, cnn_generator, mlp_discriminator, mlp_generator
-from rllab_generative.imagenets import NetworkName, kind
+from rllab_generative.imagenets import Channels, NetworkName, kind, unused
 from rllab_generative.judge import FEATURES, Judge, check_judged
 from rllab_generative.measures import DRAWN, Drawn, judge_table, judged, measured_names, most
 from rllab_generative.quality import check_enough, class_shares, classes_covered, frechet, needed
@@ -49,6 +50,10 @@ _STRETCHES = 20
 """Parts of training of which the means are kept, to see where the game goes."""
 _WARM_UP = 0.2
 """Share of the training before which nobody is warned: samples of a generator that knows nothing are alike."""
+_WARM_UP_EPOCHS = 3
+"""And so many epochs."""
+_SHARES = 20
+"""A share is advised in steps of 1 / 20, and below 0.9."""
 _SHOWN = 64
 _COLUMNS = 8
 _ROWS = 16
@@ -68,7 +73,7 @@ class GANConfig(ImageConfig):
     hidden: tuple[PositiveInt, ...] = (512, 256)
     """Units of the discriminator's hidden layers (mlp); the generator has them the other way round."""
 
-    channels: tuple[PositiveInt, ...] = Field(default=(32, 64), min_length=1)
+    channels: Channels = (32, 64)
     """Channels of the discriminator's convolutions (cnn), each of which halves the image; the generator has them the
     other way round."""
 
@@ -86,6 +91,22 @@ class GANConfig(ImageConfig):
 
     betas: tuple[Share, Share] = (0.5, 0.999)
     """How much of the running means of the gradient and of its square Adam keeps at a step."""
+
+
+def _way_out(task: DatasetTask) -> str:
+    """Return what to do about a part that is too small to compare samples with; empty if none is."""
+    sizes, least = {name: len(part) for name, part in task.data.parts.items()}, needed(FEATURES)
+    if sizes["test"] < least:
+        items, option = sum(sizes.values()), "--test-share"
+    elif sizes.get("validation", least) < least:
+        items, option = sum(sizes.values()) - sizes["test"], "--validation-share"
+    else:
+        return ""
+    share = math.ceil(_SHARES * least / items) / _SHARES
+    larger = "write fewer --folds, or " if task.config.folds and option == "--test-share" else ""
+    if not larger and share < 0.9:
+        larger = f"write {option} {share:g}, or "
+    return f"; {larger}take a larger dataset"
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -133,12 +154,14 @@ class GAN(ImageModel):
         """Return why it cannot learn the inputs of `task`, or why its samples could not be judged."""
         if (reason := super().refusal(config, task)) is not None:
             return reason
+        if (reason := unused(cls, config, task.shape, {"hidden": "mlp", "channels": "cnn"})) is not None:
+            return reason
         try:
             check_judged(task)
             if (validation := task.data.parts.get("validation")) is not None:
                 check_enough(len(validation), FEATURES, f"validation items of {task.name}")
         except UsageError as error:
-            return f"its samples could not be judged: {error}"
+            return f"its samples could not be judged: {error}{_way_out(task)}"
         return None
 
     @classmethod
@@ -339,7 +362,7 @@ class GAN(ImageModel):
         named = (dict(zip(self.classes, side.tolist(), strict=True)) for side in (shares, real))
         found = signs(self.stretches, variety, *named)
         self._seen = Seen(self.count, found, variety)
-        if self.count < _WARM_UP * self.budget:
+        if self.count < max(_WARM_UP * self.budget, _WARM_UP_EPOCHS * self.epoch):
             return
         for sign in found:
             if sign.bad and sign.name not in self._warned:

@@ -11,16 +11,18 @@ Convolutional Generative Adversarial Networks" (2016); the decoder comes back to
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, PositiveInt
 from torch import Tensor, nn
 
-from rllab.config import Config
+from rllab.config import Config, flag, read_toml, to_text
 from rllab.parts.networks import Activation, Convolution, activate, convolutions, mlp
 
 NetworkName: TypeAlias = Literal["auto", "mlp", "cnn"]
@@ -29,6 +31,15 @@ _SMALL = 1024
 """Numbers in an image up to which `auto` takes the multilayer perceptron."""
 _SMALLEST = 2
 """Pixels along a side below which no convolution goes: from 4 on it halves the image, below it keeps its size."""
+
+
+def _some(channels: tuple[int, ...]) -> tuple[int, ...]:
+    if not channels:
+        raise ValueError("a cnn has at least one convolution; write the channels of each, such as 16,32")
+    return channels
+
+
+Channels: TypeAlias = Annotated[tuple[PositiveInt, ...], AfterValidator(_some)]
 
 
 class ImageNetConfig(Config):
@@ -40,7 +51,7 @@ class ImageNetConfig(Config):
     hidden: tuple[PositiveInt, ...] = (400,)
     """Units of the encoder's hidden layers (cnn: after the convolutions); the decoder has them the other way round."""
 
-    channels: tuple[PositiveInt, ...] = Field(default=(32, 64), min_length=1)
+    channels: Channels = (32, 64)
     """Channels of the cnn's convolutions, each of which halves the image; the decoder has them the other way round."""
 
     activation: Activation = "relu"
@@ -56,6 +67,36 @@ def kind(network: NetworkName, shape: Sequence[int]) -> Literal["mlp", "cnn"]:
     if network != "auto":
         return network
     return "mlp" if math.prod(shape) <= _SMALL else "cnn"
+
+
+def unused(method: type, config: Any, shape: Sequence[int], belongs: Mapping[str, str]) -> str | None:
+    """Return which option was changed though the network that is taken has no use for it; None: there is none.
+
+    What a preset of the method says is no mistake: --network may have been typed over it.
+
+    Args:
+        method: the class, whose presets lie beside its file.
+        config: its configuration, with a `network`.
+        shape: of an image, (channels, height, width).
+        belongs: options of one network alone, and which it is.
+    """
+    taken, fields = kind(config.network, shape), type(config).model_fields
+    for name, network in belongs.items():
+        value = getattr(config, name)
+        if network == taken or value == fields[name].get_default(call_default_factory=True):
+            continue
+        file = Path(inspect.getfile(method)).with_suffix(".toml")
+        presets = read_toml(file).values() if file.exists() else ()
+        if value in [tuple(preset[name]) for preset in presets if name in preset]:
+            continue
+        typed = f"{flag(name)} {to_text(value)}"
+        if config.network != "auto":
+            return f"{typed} is for --network {network}, and --network {taken} has no use for it; leave out one of them"
+        size = "small" if taken == "mlp" else "large"
+        return f"{typed} is for --network {network}, and auto takes the {taken} for images this {size};" + (
+            f" write --network {network}"
+        )
+    return None
 
 
 class Halving(NamedTuple):

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = dict[str, dict[str, float]]
 
+_NUMBER = "Images in each row.  [default: 2000, or as many as the training part has without its first class]"
+
 
 @click.command("judge")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("-n", "number", type=click.IntRange(min=1), default=None, help="Images in each row.  [default: 2000]")
+@click.option("-n", "number", type=click.IntRange(min=1), default=None, help=_NUMBER)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is drawn.")
 @click.option("--no-train-on-samples", is_flag=True, help="Train no classifiers on samples, which takes longest.")
 @click.option("--checkpoint", "which", default="last", show_default=True, help="last, best, or a step.")

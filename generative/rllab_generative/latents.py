@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from rllab import stopping
-from rllab.data import Part
+from rllab.data import DatasetTask, Part
 from rllab.generative import ImageModel
 from rllab.parts import drawing
 from rllab.parts.drawing import INK, shorten, styled
 from rllab.parts.walls import wall
 from rllab.seeding import generator_of
+from rllab_generative.imagenets import ImageNetConfig, unused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +47,12 @@ class LatentModel(ImageModel):
     """A model of images that encodes them into a latent space, and decodes them out of it."""
 
     pictures_every: ClassVar[str] = "10%"
+
+    @classmethod
+    def refusal(cls, config: ImageNetConfig, task: DatasetTask) -> str | None:
+        """Return why it cannot learn the inputs of `task`, or which option would do nothing."""
+        # its dense layers have --hidden with either network
+        return super().refusal(config, task) or unused(cls, config, task.shape, {"channels": "cnn"})
 
     @abstractmethod
     def encode_batch(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -230,7 +237,7 @@ def manifold(model: LatentModel) -> Image:
     """
     drawn = model.decode(grid(_SIDE))
     which = f" of class {shorten(model.classes[0], 18)}" if model.conditional else ""
-    return wall(drawn, _SIDE, f"The latent plane{which} at equal steps of probability {model.when}", gap=0)
+    return wall(drawn, _SIDE, f"The latent plane{which} at equal steps of probability {model.when}", gap=2)
 
 
 def grid(side: int) -> Tensor:

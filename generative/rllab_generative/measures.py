@@ -38,7 +38,7 @@ DRAWN = 2000
 FEW = 20
 """How often each image is there in the reference row of a few copied images."""
 _SEED = 21
-_VERSION = 1
+_VERSION = 2
 """To be raised with any change of what the rows are or how they are measured."""
 _NOISE = 0.2
 _LISTED = 20
@@ -51,7 +51,7 @@ COLUMNS = {
     "copied": "share that is a training image, or nearly; .01 for new real images",
     "nearest": "distance to the nearest training image; 1 for new real images, less for blurred ones",
     "trained_on_samples": "accuracy on the test part of a classifier trained on these images alone",
-    "labels_asked": "whether its labels are the classes that were asked for, or the judge's opinion of the images",
+    "labels_by_judge": "whether its labels are the judge's opinion of the images, or the classes that were asked for",
 }
 """What a row is made of."""
 
@@ -99,7 +99,7 @@ def judged(judge: Judge, drawn: Tensor, labels: Tensor | None = None, *, trainin
     }
     if training:
         found["trained_on_samples"] = train_on_samples(judge, drawn, classes if labels is None else labels)
-        found["labels_asked"] = float(labels is not None)
+        found["labels_by_judge"] = float(labels is None)
     if len(judge.task.classes) <= _LISTED:
         named = zip(judge.task.classes, shares.tolist(), strict=True)
         found |= {f"share_{name}": share for name, share in named}
@@ -292,8 +292,8 @@ def about(judge: Judge, n: int) -> str:
 
 
 def _cell(column: str, value: float) -> str:
-    if column == "labels_asked":
-        return "yes" if value else "judge's"
+    if column == "labels_by_judge":
+        return "yes" if value else "no"
     return f"{value:.0f}" if column == "classes_covered" else f"{value:.3f}"
 
 

@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.stdout.flush()
         except BrokenPipeError:  # `rllab list | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
+            code = EXIT_DONE  # who reads has read enough
         except BaseException as error:  # noqa: BLE001 - every error ends here, as one or two lines
             code = _explain(error, debug="--debug" in arguments, interrupted=bool(interrupts))
         finally:

@@ -101,7 +101,7 @@ class Display:
         if any(name in measured for name in _PREDICTING):
             commands.insert(1, (f"rllab predict {path} INPUT", "ask it about something new"))
         if info.get("draws"):
-            commands.insert(1, (f"rllab sample {path}", "draw something new"))
+            commands.insert(1, (f"rllab sample {path}", f"{'write' if metric in _NATS else 'draw'} something new"))
         if status.state == "stopped":
             commands[0] = (f"rllab resume {path}", "go on with it")
         for command, purpose in commands:
@@ -142,11 +142,15 @@ class _Progress(Callback):
         """Do nothing."""
 
     def left(self) -> float:
-        """Return the seconds this run will still take, at the pace so far, evaluations included."""
+        """Return the seconds this run will still take, at the pace so far, evaluations included; 0 beyond the budget."""
         trainer = self.trainer
         done = trainer.count - self.first_count
         elapsed = time.perf_counter() - self.began
-        return elapsed / done * (trainer.algorithm.budget - trainer.count) if done else float("inf")
+        return elapsed / done * max(0, trainer.algorithm.budget - trainer.count) if done else float("inf")
+
+    def share(self) -> float:
+        """Return how much of the budget is used, 1 at most: the last step may go a little beyond it."""
+        return min(1.0, self.trainer.count / self.trainer.algorithm.budget)
 
     def scores(self) -> list[tuple[str, str]]:
         """Return what is worth showing, as names and texts."""
@@ -167,7 +171,7 @@ class Lines(_Progress):
         speed = (trainer.count - self.first_count) / max(time.perf_counter() - self.began, 1e-9)
         scores = "  ".join(f"{label} {value}" for label, value in self.scores())
         self.console.print(
-            f"{trainer.count:,}/{budget:,} {trainer.algorithm.unit} ({trainer.count / budget:.0%})  "
+            f"{trainer.count:,}/{budget:,} {trainer.algorithm.unit} ({self.share():.0%})  "
             f"{speed:,.0f}/s  {_clock(self.left())} left  {scores}",
             soft_wrap=True,
         )
@@ -211,7 +215,7 @@ class Panels(_Progress):
         bar.add_column(justify="right", no_wrap=True)
         done = f"{count:>{len(f'{budget:,}')},}/{budget:,} {trainer.algorithm.unit}"
         left = f"{_clock(self.left())} left"
-        bar.add_row(ProgressBar(total=budget, completed=count), Text(f"{count / budget:4.0%}  {done}  {left:>10}"))
+        bar.add_row(ProgressBar(total=budget, completed=count), Text(f"{self.share():4.0%}  {done}  {left:>10}"))
         return Panel(Group(bar, self._numbers(speed)), border_style="dim")
 
     def _numbers(self, speed: float) -> Text:

@@ -34,7 +34,7 @@ _ONLY = {
 @click.argument("run")
 @click.option("-n", "number", type=click.IntRange(min=1), show_default="64 images, 400 characters", help="How many.")
 @click.option("--label", help="Of this class (images, from a model trained with --conditional).")
-@click.option("--prime", default="", help="What the text goes on from; it is not repeated.")
+@click.option("--prime", default="", help="What the text goes on from; not repeated.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -88,9 +88,6 @@ def sample_command(
     for option in given(context):
         if _ONLY.get(option, kind) != kind:
             raise UsageError(f"--{option.replace('_', '-')} is for models of {_ONLY[option]}; {run} draws {kind}")
-    if seed is None:
-        seed = secrets.randbelow(2**31)
-        click.echo(f"--seed {seed}", err=True)
     if isinstance(model, TextModel):
         _write_text(model, number or _CHARACTERS, prime, temperature, top_k, seed, output)
     else:
@@ -99,7 +96,15 @@ def sample_command(
     return EXIT_DONE
 
 
-def _draw_images(model: ImageModel, number: int, label: str | None, seed: int, path: Path) -> Path:
+def _told(seed: int | None) -> int:
+    """Return the seed, or without one a new one, which is told so that the sample can be drawn again."""
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+        click.echo(f"--seed {seed}", err=True)
+    return seed
+
+
+def _draw_images(model: ImageModel, number: int, label: str | None, seed: int | None, path: Path) -> Path:
     """Write images into a file, and return it."""
     import numpy as np
     import torch
@@ -115,7 +120,7 @@ def _draw_images(model: ImageModel, number: int, label: str | None, seed: int, p
     if label is not None and not model.conditional:
         raise UsageError(f"--label {label}: this model was not trained by class", "Train one with --conditional.")
     labels = None if label is None else torch.full((number,), model.label(label))
-    images = model.sample(number, labels=labels, generator=torch.Generator().manual_seed(seed))
+    images = model.sample(number, labels=labels, seed=_told(seed))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if as_numbers:
@@ -128,12 +133,17 @@ def _draw_images(model: ImageModel, number: int, label: str | None, seed: int, p
 
 
 def _write_text(
-    model: TextModel, number: int, prime: str, temperature: float, top_k: int, seed: int, output: Path | None
+    model: TextModel, number: int, prime: str, temperature: float, top_k: int, seed: int | None, output: Path | None
 ) -> None:
     """Write characters to a file, or to stdout: on a terminal each when it comes, elsewhere each line."""
     import numpy as np
+    from PIL import Image
 
-    stream = model.stream(prime, temperature=temperature, top_k=top_k, rng=np.random.default_rng(seed))
+    if output is not None and output.suffix.lower() in {".npy", *Image.registered_extensions()}:
+        raise UsageError(f"-o {output} has the ending of a picture, and this model writes texts", "Such as sample.txt.")
+    rng = np.random.default_rng()
+    stream = model.stream(prime, temperature=temperature, top_k=top_k, rng=rng)  # it says what is wrong at once
+    rng.bit_generator.state = np.random.default_rng(_told(seed)).bit_generator.state
     characters = islice(stream, number)
     if output is not None:
         text = "".join(characters)
@@ -147,9 +157,14 @@ def _write_text(
     if not live and isinstance(sys.stdout, TextIOWrapper):
         # in a file it is like the text that was learned from; and who reads a pipe sees it grow
         sys.stdout.reconfigure(encoding="utf-8", newline="", line_buffering=True)
-    for character in characters:
-        sys.stdout.write(character)
-        if live:
-            sys.stdout.flush()
-    if live:
-        sys.stdout.write("\n")
+    try:
+        for character in characters:
+            sys.stdout.write(character)
+            if live:
+                sys.stdout.flush()
+        sys.stdout.write("\n" if live else "")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunFailed(f"the sample cannot be written: {error.strerror or error}") from None

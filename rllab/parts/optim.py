@@ -18,7 +18,7 @@ autograd's bookkeeping (for small networks most of the time of an update):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import torch
@@ -26,7 +26,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from rllab.config import Config
-from rllab.errors import RunFailed
+from rllab.errors import RunFailed, UsageError
 from rllab.parts.backprop import Backprop
 from rllab.parts.networks import MLP
 from rllab.parts.schedules import Schedule
@@ -56,6 +56,25 @@ class OptimizerConfig(Config):
 
     max_grad_norm: NonNegativeFloat = 0.0
     """The gradient is clipped to this norm; 0: no clipping."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Self:
+        """Validate `values`, and refuse betas that were typed beside an optimiser that has none.
+
+        Those of a preset or a file do no harm: another optimiser may have been typed over theirs.
+
+        Raises:
+            UsageError: that says what is wrong and what would be right.
+        """
+        config = super().parse(values, sources)
+        typed = (sources or {}).get("betas") in {"option", "command line"}
+        changed = config.betas != cls.model_fields["betas"].get_default(call_default_factory=True)
+        if typed and changed and config.optimizer not in {"adam", "adamw"}:
+            raise UsageError(
+                f"--betas is Adam's, and --optimizer {config.optimizer} has none",
+                "Leave out --betas, or write --optimizer adam or adamw.",
+            )
+        return config
 
 
 class GradientSteps:

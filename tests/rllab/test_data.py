@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -185,6 +187,20 @@ def test_a_path_goes_to_the_plugin_that_reads_it(tmp_path):
 def test_a_name_that_is_none_gets_the_nearest():
     with pytest.raises(UnknownName, match=r"(?s)no dataset called 'crecents'.*Did you mean 'crescents'"):
         DatasetTask.open("crecents", DatasetConfig(), seed=0)
+
+
+def test_what_is_no_dataset_is_said_to_be_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("small.txt", "notes"):
+        Path(file).write_text("hello")
+        with pytest.raises(UsageError, match="is a file that no dataset is read from\nA CSV file or a folder is one"):
+            DatasetTask.open(file, DatasetConfig(), seed=0)
+    for name in ("CartPole-v1", "gymnasium:CartPole-v1", "ALE/Pong-v5", "MiniGrid-Empty-5x5-v0"):
+        with pytest.raises(UsageError, match=f"{name} is an environment, not a dataset"):
+            DatasetTask.open(name, DatasetConfig(), seed=0)
+    for name in ("CartPole-v99", "nosuch.txt", "ALE/notes"):
+        with pytest.raises(UnknownName):
+            DatasetTask.open(name, DatasetConfig(), seed=0)
 
 
 def test_what_is_no_source_is_refused(monkeypatch):

@@ -288,6 +288,14 @@ def test_a_mirror_is_an_address_or_a_folder(tmp_path):
             mirror(wrong)
 
 
+def test_a_file_is_no_mirror_but_its_folder_is(tmp_path):
+    (tmp_path / "input.txt").touch()
+    with pytest.raises(UsageError, match="is a file: name the folder that it lies in") as raised:
+        mirror(str(tmp_path / "input.txt"))
+    assert raised.value.hint == f"Write --from {tmp_path}."
+    assert mirror(str(tmp_path)) == tmp_path.as_uri() + "/"
+
+
 def test_a_folder_is_a_mirror(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "f.bin").write_bytes(CONTENT)

@@ -131,9 +131,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(
         text.plugins,
         "names",
-        lambda groups: {"rllab.texts": ["file", "folder", "poems"], "rllab.datasets": ["csv", "folder", "mnist"]}[
-            groups
-        ],
+        lambda group: {"rllab.texts": ["file", "folder", "poems"], "rllab.datasets": ["csv", "folder", "mnist"]}.get(
+            group, []
+        ),
     )
     return tmp_path
 
@@ -171,6 +171,23 @@ def test_a_dataset_is_no_text_and_the_other_way_round():
     assert "Texts are: file, folder, stdlib, tinyshakespeare" in str(raised.value.hint)
     with pytest.raises(UsageError, match="stdlib is a text, not a dataset"):
         DatasetTask.open("stdlib", DatasetTask.config_class("stdlib")(), seed=0)
+
+
+def test_an_environment_is_no_text_unless_a_path_is_called_so(here):
+    for name in ("CartPole-v1", "phys2d/CartPole-v1", "ALE/Pong-v5"):
+        with pytest.raises(UsageError, match=f"{name} is an environment, not a text"):
+            TextTask.open(name, TextConfig(), seed=0)
+    (here / "CartPole-v1").write_text("a pole and a cart")
+    assert TextTask.open("./CartPole-v1", TextConfig(), seed=0).size == 17
+
+
+def test_a_file_that_is_not_there_says_where_it_was_looked_for(here):
+    with pytest.raises(UsageError, match=r"nosuch\.txt is no file") as raised:
+        TextTask.open("nosuch.txt", TextConfig(), seed=0)
+    assert raised.value.hint == f"It was looked for in the current folder, {here}."
+    with pytest.raises(UsageError) as raised:
+        TextTask.open(str(here / "nosuch.txt"), TextConfig(), seed=0)
+    assert raised.value.hint is None
 
 
 def test_an_unknown_name_gets_the_nearest():

@@ -151,6 +151,7 @@ def test_nothing_can_be_drawn_from_it_and_it_says_what_can() -> None:
     [
         ("digits", {"latent": 0}, "latent"),
         ("digits", {"noise": -0.1}, "noise"),
+        ("digits", {"channels": "8"}, "--channels 8 is for --network cnn"),
         ("crescents", {}, "images"),
         ("tinyshakespeare", {}, "is a text"),
     ],

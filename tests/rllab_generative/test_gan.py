@@ -1,6 +1,7 @@
 """GAN: its losses and steps by hand, the contract, and what it draws."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,10 +307,16 @@ def test_what_is_measured_is_on_the_same_noise_whatever_the_count_and_another_fo
         ("digits", {"dropout": 1.0}, "dropout"),
         ("digits", {"ema": 1.0}, "ema"),
         ("digits", {"network": "rnn"}, "network"),
-        ("digits", {"channels": "none"}, "channels"),
+        ("digits", {"channels": "none"}, "at least one convolution"),
+        ("digits", {"channels": "8"}, "--channels 8 is for --network cnn, and auto takes the mlp.*write --network cnn"),
+        ("digits", {"network": "cnn", "hidden": "8"}, "--hidden 8 is for --network mlp, and --network cnn has no use"),
         ("digits", {"scale": "standard"}, "minmax"),
-        ("digits", {"test_share": 0.1}, "too few"),
-        ("digits", {"validation_share": 0.1}, "validation items of digits are too few"),
+        ("digits", {"test_share": 0.1}, "too few.*320.*; write --test-share 0.2, or take a larger dataset"),
+        (
+            "digits",
+            {"validation_share": 0.1},
+            "validation items of digits are too few.*; write --validation-share 0.25, or",
+        ),
         ("crescents", {}, "images"),
         ("diabetes", {"conditional": True}, "images"),
         ("stdlib", {}, "text"),
@@ -320,6 +327,21 @@ def test_what_does_not_fit_is_refused(target: str, options: dict[str, Any], said
     with pytest.raises(UsageError, match=said) as refused:
         planning.plan("gan", target, {"preset": "none", **options})
     assert refused.value.exit_code == 2
+
+
+def test_a_dataset_that_no_share_makes_large_enough_asks_for_a_larger_one() -> None:
+    task = planning.plan("gan", "digits", {"preset": "none"}).task
+    parts = {"train": task.data.train[:30], "test": task.data.parts["test"][:310]}  # type: ignore[attr-defined]
+    task.data = replace(task.data, **parts)  # type: ignore[attr-defined]
+    reason = GAN.refusal(GANConfig(), task)  # type: ignore[arg-type]
+    assert reason is not None
+    assert reason.endswith("; take a larger dataset")  # 320 of 340 would be .95
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "mnist-mlp", "mnist-cnn"])
+@pytest.mark.parametrize("network", ["auto", "mlp", "cnn"])
+def test_another_network_may_be_typed_over_a_preset(preset: str, network: str) -> None:
+    assert planning.plan("gan", "digits", {"preset": preset, "network": network}).config is not None
 
 
 def test_it_knows_which_datasets_it_takes() -> None:

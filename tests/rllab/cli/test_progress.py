@@ -77,6 +77,20 @@ def test_elsewhere_a_line_says_the_same_without_escapes():
     assert "\x1b" not in line
 
 
+def test_a_last_step_beyond_the_budget_is_all_of_it_and_takes_no_time():
+    console = Console(file=io.StringIO(), width=100)
+    shown = Lines(console)
+    shown.trainer, shown.shown = trainer(50_700), {}
+    with console.capture() as capture:
+        shown.on_due()
+    line = capture.get()
+    assert line.startswith("50,700/50,000 env steps (100%)  ")
+    assert "  0 s left" in line
+    bar = panel(80, 50_700)[1]
+    assert "100%  50,700/50,000 env steps" in bar
+    assert " 0 s left" in bar
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (47.4, "47 s"), (59.7, "1:00 min"), (185, "3:05 min"), (7800, "2:10 h"), (3599.6, "1:00 h")],
@@ -133,6 +147,8 @@ def test_the_summary_of_a_model_of_texts_has_its_baselines_in_nats_and_bits(tmp_
     ]
     commands = [line.split()[1] for line in lines if line.startswith("  rllab")]
     assert commands == ["eval", "sample", "run"]  # there are baselines, and nothing to predict
+    assert any(line.endswith("# write something new") for line in lines)
+    assert "# draw something new" in summary(tmp_path, draws=True)
 
 
 def test_the_summary_names_the_metric_that_picked_the_best_checkpoint(tmp_path):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rllab.errors import RunFailed
+from rllab.errors import RunFailed, UsageError
 from rllab.parts.losses import squared
 from rllab.parts.networks import mlp
-from rllab.parts.optim import GradientSteps
+from rllab.parts.optim import GradientSteps, OptimizerConfig
 from rllab.state import capture, load_weights, restore, weights
 from rllab.testing import first_difference
 
@@ -65,6 +65,21 @@ def test_adam_forgets_as_fast_as_its_betas_say(name: Any) -> None:
         optimizer.step()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(THEIRS) - {"adam", "adamw"}))
+@pytest.mark.parametrize("source", ["option", "command line"])
+def test_betas_typed_beside_an_optimiser_that_has_none_are_refused(name: str, source: str) -> None:
+    values = {"optimizer": name, "betas": "0.5,0.9"}
+    with pytest.raises(UsageError, match=rf"--betas is Adam's, and --optimizer {name} has none\n.*--optimizer adam"):
+        OptimizerConfig.parse(values, dict.fromkeys(values, source))
+    preset = {"optimizer": source, "betas": "preset mnist"}
+    assert OptimizerConfig.parse(values, preset).optimizer == name, "those of a preset may stay"
+
+
+def test_betas_of_adam_and_the_ones_by_default_are_taken() -> None:
+    for values in ({"optimizer": "adamw", "betas": "0.5,0.9"}, {"optimizer": "sgd", "betas": "0.9,0.999"}):
+        assert OptimizerConfig.parse(values, dict.fromkeys(values, "option")).optimizer == values["optimizer"]
 
 
 def test_a_step_of_plain_gradient_descent_by_hand() -> None:
