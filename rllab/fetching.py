@@ -110,7 +110,7 @@ def mirror(text: str) -> str:
     if path.is_dir():
         return path.resolve().as_uri() + "/"
     if path.is_file():
-        raise UsageError(f"{text} is a file: name the folder that it lies in", f"Write --from {path.parent}.")
+        raise UsageError(f"{text} is a file: name the folder that it lies in", f"Write `--from {path.parent}`.")
     raise UsageError(f"{text} is no address to fetch from", "Write one that begins with https://, or a folder.")
 
 

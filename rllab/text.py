@@ -166,7 +166,8 @@ class TextTask(Task):
             UsageError: if it is something else, is no text, or there is nothing to learn in it.
         """
         name = plugin_name(target)
-        if name == target or not Path(target).expanduser().exists():  # ALE/Pong-v5 looks like a path, too
+        is_path = name != target
+        if not (Path(target).expanduser().exists() if is_path else _is_known(name)):  # ALE/Pong-v5 looks like a path
             check_kind(target, cls.kind, f"Texts are: {', '.join(cls.names())}; and any file or folder, by its path.")
         if not _is_known(name):
             what = "`rllab list texts` lists them; the path of a file or of a folder is one, too."

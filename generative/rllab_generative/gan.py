@@ -54,6 +54,8 @@ _WARM_UP_EPOCHS = 3
 """And so many epochs."""
 _SHARES = 20
 """A share is advised in steps of 1 / 20, and below 0.9."""
+_BELONGS = {"hidden": "mlp", "channels": "cnn"}
+"""Options of one network alone."""
 _SHOWN = 64
 _COLUMNS = 8
 _ROWS = 16
@@ -154,7 +156,7 @@ class GAN(ImageModel):
         """Return why it cannot learn the inputs of `task`, or why its samples could not be judged."""
         if (reason := super().refusal(config, task)) is not None:
             return reason
-        if (reason := unused(cls, config, task.shape, {"hidden": "mlp", "channels": "cnn"})) is not None:
+        if (reason := unused(cls, config, task.shape, _BELONGS)) is not None:
             return reason
         try:
             check_judged(task)
@@ -168,7 +170,13 @@ class GAN(ImageModel):
     def alternatives(cls, config: GANConfig) -> list[str]:
         """Return the names of the datasets that it takes."""
         # how many items there are is not known without loading them
-        return datasets_for(lambda task: refuses_shape(task, 3, "images") is None and bool(task.classes))
+        return datasets_for(
+            lambda task: (
+                refuses_shape(task, 3, "images") is None
+                and bool(task.classes)
+                and unused(cls, config, task.shape, _BELONGS) is None
+            )
+        )
 
     @classmethod
     def objective(cls, task: DatasetTask) -> Objective:

@@ -91,9 +91,13 @@ def unused(method: type, config: Any, shape: Sequence[int], belongs: Mapping[str
             continue
         typed = f"{flag(name)} {to_text(value)}"
         if config.network != "auto":
-            return f"{typed} is for --network {network}, and --network {taken} has no use for it; leave out one of them"
+            return (
+                f"{typed} is for --network {network}, and --network {taken} has no use for it;"
+                f" leave out {flag(name)}, or write --network {network}"
+            )
         size = "small" if taken == "mlp" else "large"
-        return f"{typed} is for --network {network}, and auto takes the {taken} for images this {size};" + (
+        return (
+            f"{typed} is for --network {network}, and auto takes the {taken} for images this {size};"
             f" write --network {network}"
         )
     return None

@@ -142,7 +142,7 @@ class _Progress(Callback):
         """Do nothing."""
 
     def left(self) -> float:
-        """Return the seconds this run will still take, at the pace so far, evaluations included; 0 beyond the budget."""
+        """Return the seconds this run will still take, at the pace so far, evaluations included; never below 0."""
         trainer = self.trainer
         done = trainer.count - self.first_count
         elapsed = time.perf_counter() - self.began

@@ -292,7 +292,7 @@ def test_a_file_is_no_mirror_but_its_folder_is(tmp_path):
     (tmp_path / "input.txt").touch()
     with pytest.raises(UsageError, match="is a file: name the folder that it lies in") as raised:
         mirror(str(tmp_path / "input.txt"))
-    assert raised.value.hint == f"Write --from {tmp_path}."
+    assert raised.value.hint == f"Write `--from {tmp_path}`."
     assert mirror(str(tmp_path)) == tmp_path.as_uri() + "/"
 
 

@@ -39,13 +39,13 @@ def judge(digits: DatasetTask, judges_folder: Path) -> Judge:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train what is trained but shortly."""
+def quick(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
+    """Train what is trained but shortly; the judge of all tests is there by then."""
     monkeypatch.setattr(judges, "_EXAMPLES", 2000)
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, judge: Judge) -> None:
     """Judges that hardly learn: for tests to which it does not matter what they say."""
     monkeypatch.setenv("RLLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(judges, "_EXAMPLES", 400)

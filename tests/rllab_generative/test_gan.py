@@ -15,11 +15,13 @@ from rllab.algorithm import Metrics
 from rllab.errors import RunFailed, UsageError
 from rllab.testing import check_algorithm, check_resume_in_new_process, first_difference
 
-SMALL: dict[str, Any] = {"hidden": "8", "channels": "3,4", "latent": 5, "batch_size": 100}
+SMALL: dict[str, Any] = {"latent": 5, "batch_size": 100}
+SIZES: dict[str, dict[str, str]] = {"mlp": {"hidden": "8"}, "cnn": {"channels": "3,4"}}
 
 
 def built(target: str = "digits", **options: Any) -> GAN:
-    planned = planning.plan("gan", target, {"preset": "none", "device": "cpu", **options})
+    size = SIZES[options.get("network", "mlp")]
+    planned = planning.plan("gan", target, {"preset": "none", "device": "cpu", **size, **options})
     algorithm, _ = experiment.build(planned)
     assert isinstance(algorithm, GAN)
     algorithm.setup()
@@ -46,7 +48,7 @@ def finish(model: GAN) -> None:
     ids=str,
 )
 def test_it_keeps_the_contract(options: dict[str, Any]) -> None:
-    check_algorithm("gan", "digits", steps=3, epochs=2, **SMALL, **options)
+    check_algorithm("gan", "digits", steps=3, epochs=2, **SMALL, **SIZES[options.get("network", "mlp")], **options)
 
 
 @pytest.mark.slow

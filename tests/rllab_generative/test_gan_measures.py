@@ -12,7 +12,8 @@ from rllab_generative.gan import GAN
 import rllab
 from rllab import experiment, planning
 
-SMALL: dict[str, Any] = {"hidden": "8", "channels": "3,4", "latent": 5, "batch_size": 100}
+SMALL: dict[str, Any] = {"latent": 5, "batch_size": 100}
+SIZES: dict[str, dict[str, str]] = {"mlp": {"hidden": "8"}, "cnn": {"channels": "3,4"}}
 OF_THE_DISCRIMINATOR = {"accuracy_real", "accuracy_fake", "diversity"}
 """What no judge is asked about."""
 
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def built(target: str = "digits", **options: Any) -> GAN:
-    planned = planning.plan("gan", target, {"preset": "none", "device": "cpu", **options})
+    size = SIZES[options.get("network", "mlp")]
+    planned = planning.plan("gan", target, {"preset": "none", "device": "cpu", **size, **options})
     algorithm, _ = experiment.build(planned)
     assert isinstance(algorithm, GAN)
     algorithm.setup()
@@ -139,7 +141,7 @@ def test_the_wall_is_on_the_same_noise_before_and_after_going_on(conditional: bo
 def test_a_run_leaves_a_film_of_its_samples(tmp_path: Path) -> None:
     planned = planning.plan("gan", "digits", {"preset": "none", "device": "cpu"})
     assert str(planned.options.pictures_every) == "5%"
-    options = {**SMALL, "epochs": 1, "preset": "none", "device": "cpu", "pictures_every": "50%"}
+    options = {**SMALL, **SIZES["mlp"], "epochs": 1, "preset": "none", "device": "cpu", "pictures_every": "50%"}
     run = rllab.run("gan", "digits", run_dir=tmp_path / "run", **options)
     assert (tmp_path / "run" / "media" / "samples.gif").is_file()
     assert "eval/judge_frechet" in run.metrics

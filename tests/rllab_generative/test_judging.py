@@ -80,8 +80,8 @@ def test_the_command_prints_runs_and_reference_rows(runs: dict[str, Any]) -> Non
     assert result.exception is None
     lines = result.stdout.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:6]] == ["a", "b", "training images", "blurred a little"]
-    assert lines[2].split("|")[-2].strip() == "judge's"
-    assert lines[3].split("|")[-2].strip() == "yes"
+    assert lines[2].split("|")[-2].strip() == "yes"
+    assert lines[3].split("|")[-2].strip() == "no"
     assert "a: drawing 400 images" in result.stderr
 
 

@@ -162,8 +162,8 @@ def test_the_table_has_the_samples_first_and_what_they_are_compared_with(
     lines = text.splitlines()
     assert lines[0].split() == ["|", "|", *" | ".join(measures.COLUMNS).split(), "|"]
     assert lines[2].startswith("| mine ")
-    assert lines[2].endswith(" yes |")
-    assert lines[3].endswith(" judge's |")
+    assert lines[2].endswith(" no |")
+    assert lines[3].endswith(" yes |")
     assert len({len(line) for line in lines[: 4 + len(rows)]}) == 1
     assert f"{rows['blurred']['judge_frechet']:.3f}" in text
     assert f"Judge {judge.hash}, accuracy {judge.accuracy:.4f}" in text

@@ -157,8 +157,9 @@ def test_images_of_odd_sizes_and_colours_come_back_in_their_size(
     tmp_path: Path, size: tuple[int, int], mode: str
 ) -> None:
     folder(tmp_path, size, mode)
-    for network in ("cnn", "mlp", "auto"):
-        model = built(str(tmp_path), network=network, channels="2,3,4", conditional=True, batch_size=5)
+    own: dict[str, dict[str, str]] = {"cnn": {"channels": "2,3,4"}, "mlp": {}, "auto": {}}
+    for network in own:
+        model = built(str(tmp_path), network=network, conditional=True, batch_size=5, **own[network])
         model.step()
         drawn = model.sample(3, generator=torch.Generator().manual_seed(0))
         assert drawn.shape == (3, 3 if mode == "RGB" else 1, *size)
