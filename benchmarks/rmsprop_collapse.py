@@ -68,6 +68,8 @@ def drawn(runs: dict[tuple[float, int], rllab.Run]) -> Figure:
                 step, _, value = run.metrics["train/loss"]
                 axes.plot(step / 1e6, value, color=COLOURS[seed], label=f"seed {seed}")
         axes.set(yscale="log", ylabel="train/loss (nats)")
+        axes.set_yticks([0.1, 0.2, 0.5, 1.0, 2.0], ["0.1", "0.2", "0.5", "1", "2"])
+        axes.minorticks_off()
         axes.set_title(f"--max-grad-norm {clip:g}" + (": no clipping" if not clip else ""))
         axes.grid(visible=True)
     axes.set_xlabel("millions of characters")
