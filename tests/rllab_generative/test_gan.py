@@ -54,8 +54,8 @@ def test_it_keeps_the_contract(options: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_in_a_new_process(network: str, tmp_path: Path) -> None:
-    options = ["--hidden=8", "--channels=3,4", "--batch-size=100", "--epochs=4", "--ema=0.9", "--preset=none"]
-    options += ["--device=cpu", f"--network={network}", "--pictures-every=0"]
+    options = ["--batch-size=100", "--epochs=4", "--ema=0.9", "--preset=none", "--device=cpu", "--pictures-every=0"]
+    options += [f"--network={network}", {"mlp": "--hidden=8", "cnn": "--channels=3,4"}[network]]
     check_resume_in_new_process(
         "gan", "digits", budget=4 * 1437, stop_after=2 * 1437 + 200, options=options, folder=tmp_path
     )
