@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import click
 import numpy as np
 import torch
-from report import measured_with, spread, summary
+from report import beside, measured_with, spread, summary
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, linear, scaled_dot_product_attention
@@ -218,13 +218,8 @@ def main(
                     seconds = ways[way](plan(method, target, folder, max(repeat, 0), number), clock)
                     if repeat >= 0:
                         measured[way].append(seconds)
-            ratios = [ours / theirs for ours, theirs in zip(measured["rllab"], measured["bare"], strict=True)]
-            results[method] = {way: summary(values) for way, values in measured.items()}
-            results[method]["rllab / bare"] = summary(ratios)
-            click.echo(f"{method}: seconds for a million characters")
-            for way, values in measured.items():
-                compared = "" if way == "rllab" else f"   rllab takes {spread(ratios)} times that"
-                click.echo(f"  {way:10} {spread(values, '.1f')}{compared}")
+            results[method], lines = beside(measured, ".1f")
+            click.echo("\n".join([f"{method}: seconds for a million characters", *lines]))
             if characters:
                 rates = [writing(plan(method, target, folder, 0, steps), characters, clock) for _ in range(repeats)]
                 results[method]["characters written a second"] = summary(rates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from statistics import median
 
@@ -19,6 +19,22 @@ def measured_with(*distributions: str) -> dict[str, str]:
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Return the median and the range of repeated measurements."""
     return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def beside(measured: Mapping[str, Sequence[float]], form: str = ".2f") -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return medians and ranges of the seconds of "rllab" and "bare", repeat by repeat, and lines that say them.
+
+    Args:
+        measured: seconds by way.
+        form: of a number of seconds.
+    """
+    ratios = [ours / theirs for ours, theirs in zip(measured["rllab"], measured["bare"], strict=True)]
+    found = {way: summary(values) for way, values in measured.items()} | {"rllab / bare": summary(ratios)}
+    lines = [
+        f"  {way:10} {spread(values, form)}" + ("" if way == "rllab" else f"   rllab takes {spread(ratios)} times that")
+        for way, values in measured.items()
+    ]
+    return found, lines
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 import click
 import torch
-from report import measured_with, spread, summary
+from report import beside, measured_with
 from rich.console import Console
 from torch.nn import functional as F
 
@@ -128,13 +128,8 @@ def main(cases: str, repeats: int, share: float, wall: bool, json_file: Path | N
                     seconds = ways[way](plan(case, Path(name), max(repeat, 0), part), clock)
                     if repeat >= 0:
                         measured[way].append(seconds)
-            ratios = [ours / theirs for ours, theirs in zip(measured["rllab"], measured["bare"], strict=True)]
-            results[case] = {way: summary(values) for way, values in measured.items()}
-            results[case]["rllab / bare"] = summary(ratios)
-            click.echo(f"{case}: seconds of an epoch")
-            for way, values in measured.items():
-                compared = "" if way == "rllab" else f"   rllab takes {spread(ratios)} times that"
-                click.echo(f"  {way:10} {spread(values)}{compared}")
+            results[case], lines = beside(measured)
+            click.echo("\n".join([f"{case}: seconds of an epoch", *lines]))
     if json_file is not None:
         json_file.write_text(json.dumps({"versions": versions, "share": share, **results}, indent=1), "utf-8")
 

@@ -280,8 +280,7 @@ class DatasetTask(Task):
         """Return the names of the classes; none for regression."""
         return self.data.classes
 
-    @property
-    def digest(self) -> str:
+    def _digest(self) -> str:
         """Return a hash of all parts and the names of the classes."""
         parts = self.data.parts.values()
         return digest_of((tensor for part in parts for tensor in (part.inputs, part.targets)), *self.classes)
@@ -303,10 +302,7 @@ def source(name: str) -> type[Source]:
     Raises:
         PluginError: if it cannot be imported, or is no `Source`.
     """
-    plugin = plugins.get(PLUGIN_GROUP, name, "dataset")
-    found = plugins.load(plugin)
-    if not (isinstance(found, type) and issubclass(found, Source)):
-        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.data.Source")
+    found: type[Source] = plugins.subclass(PLUGIN_GROUP, name, "dataset", Source)
     return found
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rllab.errors import PluginError, UnknownName
 
@@ -185,6 +186,26 @@ def load(plugin: Plugin | str, name: str | None = None) -> object:
             f"the plugin {plugin.name!r} of {plugin.origin} cannot be used: {_cause(plugin, error)}",
             _mend(plugin, error),
         ) from error
+
+
+def subclass(group: str, name: str, kind: str, base: type[Any]) -> type[Any]:
+    """Import a plugin that has to be a subclass.
+
+    Args:
+        group: where to look.
+        name: as the user wrote it.
+        kind: what it is called in messages.
+        base: what it has to be.
+
+    Raises:
+        PluginError: if there is none, it cannot be imported, or it is something else.
+    """
+    plugin = get(group, name, kind)
+    found = load(plugin)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        named = f"{base.__module__}.{base.__qualname__}"
+        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no {named}")
+    return found
 
 
 def check(plugin: Plugin) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -64,9 +65,12 @@ class Task(ABC):
         """Return the name of the task's folder under runs/: `ALE/Pong-v5` -> `ALE-Pong-v5`."""
         return slug(self.name)
 
-    @property
+    @cached_property
     def digest(self) -> str | None:
-        """Return a hash of the data, by which it is seen whether they have changed; None where there are none."""
+        """A hash of the data, by which it is seen whether they have changed; None where there are none."""
+        return self._digest()
+
+    def _digest(self) -> str | None:
         return None
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from rllab import plugins
 from rllab.config import Config
 from rllab.data import PLUGIN_GROUP as DATASETS_GROUP
 from rllab.data import TEXTS_GROUP as PLUGIN_GROUP
-from rllab.errors import PluginError, UnknownName, UsageError
+from rllab.errors import UnknownName, UsageError
 from rllab.fetching import Fetchable
 from rllab.task import Task, check_kind, digest_of, slug
 
@@ -193,8 +193,7 @@ class TextTask(Task):
         path = Path(self.name).expanduser()
         return slug(path.resolve().name) if plugin_name(self.name) != self.name else slug(self.name)
 
-    @property
-    def digest(self) -> str:
+    def _digest(self) -> str:
         """Return a hash of all parts and the vocabulary."""
         return digest_of(self.text.parts.values(), self.vocabulary)
 
@@ -245,10 +244,7 @@ def source(name: str) -> type[TextSource]:
     Raises:
         PluginError: if it cannot be imported, or is no `TextSource`.
     """
-    plugin = plugins.get(PLUGIN_GROUP, name, "text")
-    found = plugins.load(plugin)
-    if not (isinstance(found, type) and issubclass(found, TextSource)):
-        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} is no rllab.text.TextSource")
+    found: type[TextSource] = plugins.subclass(PLUGIN_GROUP, name, "text", TextSource)
     return found
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from rllab.algorithm import Metrics, Objective
 from rllab.data import DatasetTask, Part
+from rllab.errors import UsageError
 from rllab.generative import ImageConfig
 from rllab.parts.averaging import average_of, averaged
 from rllab.parts.drawing import shorten
@@ -158,8 +159,8 @@ class Autoencoder(LatentModel):
     # --- looking into it
 
     def draw(self, n: int, labels: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Raise NotImplementedError: `sample` refuses."""
-        raise NotImplementedError(self.refuses_sampling)
+        """Refuse, as `sample` does: there is no distribution of latents to draw from."""
+        raise UsageError(str(self.refuses_sampling))
 
     def encode_batch(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the latents of images."""
