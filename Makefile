@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow lint bench scores clean
 
 run: $(VENV)/run.stamp  ## set up, then train DQN on CartPole-v1
 	$(BIN)/rllab run dqn CartPole-v1
@@ -32,6 +32,9 @@ bench: $(VENV)/dev.stamp  ## side by side with other libraries
 	$(BIN)/python benchmarks/vae_epoch.py
 	$(BIN)/python benchmarks/char_models.py
 	$(BIN)/python benchmarks/generative.py
+
+scores: $(VENV)/dev.stamp  ## what every agent reaches: make scores METHODS=dqn,ppo ENVS=CartPole-v1 SEEDS=0-4
+	$(BIN)/python benchmarks/scores.py --methods "$(METHODS)" --envs "$(ENVS)" --seeds "$(SEEDS)"
 
 clean:  ## remove the virtual environment and caches, no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

@@ -208,11 +208,32 @@ def _checked(
     )
     task = algorithm.Task.open(target, task_config, seed=options.seed)
     if (reason := algorithm.refusal(config, task)) is not None:
-        others = ", ".join(algorithm.alternatives(config))
-        hint = f"It can be trained on {others}." if others else None
-        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}", hint)
+        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}", _way_out(algorithm, config, task))
     by_hand = {n: to_text(v) for n, v in given.items() if n not in HOW | PLACES | {"seed"}}
     return Plan(method, task, config, options, sources, by_hand)
+
+
+def _way_out(algorithm: type[Algorithm], config: Config, task: Task) -> str | None:
+    """Return what else a refused method can be trained on, and which other methods take the task."""
+    targets, methods = algorithm.alternatives(config), methods_for(task)
+    ways = [
+        f"It can be trained on {', '.join(targets)}." if targets else "",
+        f"Methods that take {task.name}: {', '.join(methods)}." if methods else "",
+    ]
+    return " ".join(filter(None, ways)) or None
+
+
+def methods_for(task: Task) -> list[str]:
+    """Return the names of the installed methods that can be trained on a task, with their defaults."""
+    found = []
+    for plugin in plugins.find(plugins.METHOD_GROUPS):
+        try:
+            algorithm = load_method(plugin.full_name).algorithm
+            if isinstance(task, algorithm.Task) and algorithm.refusal(algorithm.Config.parse({}), task) is None:
+                found.append(plugin.name)
+        except (Exception, SystemExit):  # noqa: BLE001 - a broken plugin is passed over: this is a hint only
+            continue
+    return found
 
 
 def check_how(planned: Plan) -> None:

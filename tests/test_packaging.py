@@ -72,7 +72,7 @@ def names(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 def test_the_wheel_has_every_package_with_its_presets_templates_and_types(wheel: Path):
     files = set(zipfile.ZipFile(wheel).namelist())
-    spokes = ("agents", "datasets", "generative", "supervised")
+    spokes = ("agents", "datasets", "envs", "generative", "supervised")
     packages = [ROOT / "rllab", *(ROOT / folder / f"rllab_{folder}" for folder in spokes)]
     expected = {f"{package.name}/py.typed" for package in packages}
     for package in packages:
