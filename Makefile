@@ -26,7 +26,6 @@ lint: $(VENV)/dev.stamp  ## format, style, types, import contracts
 bench: $(VENV)/dev.stamp  ## side by side with other libraries
 	$(BIN)/python benchmarks/dqn_vs_sb3.py
 	$(BIN)/python benchmarks/trainer_overhead.py
-	$(BIN)/python benchmarks/dqn_cartpole.py
 	$(BIN)/python benchmarks/mnist_epoch.py
 	$(BIN)/python benchmarks/ladder.py
 	$(BIN)/python benchmarks/vae_epoch.py

@@ -119,7 +119,7 @@ def measure(case: Case, seed: int, runs_dir: Path) -> Row:
 
     name, timesteps = digest(case)
     folder = runs_dir / f"{case.name}-{name}".replace("/", "-").replace(" ", "_") / f"seed{seed}"
-    how: dict[str, Any] = {"eval_every": "10%", "eval_episodes": 10, "pictures_every": 0, "device": "cpu"}
+    how: dict[str, Any] = {"pictures_every": 0, "device": "cpu"}
     run = rllab.run(
         case.method, case.env, seed=seed, run_dir=folder, resume="auto", progress=False, **case.options, **how
     )
@@ -219,18 +219,17 @@ def _interval(values: list[float]) -> str:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def chosen(text: str, name: str, known: Iterable[str]) -> set[str]:
-    """Return the names in a comma-separated text, or all that are known.
+def chosen(names: Iterable[str], option: str, known: Iterable[str]) -> set[str]:
+    """Return the names, or without any all that are known.
 
     Raises:
         UsageError: for a name that no row has.
     """
     everything = set(known)
-    wanted = {part.strip() for part in text.split(",") if part.strip()} or everything
+    wanted = {name.strip() for name in names if name.strip()} or everything
     if unknown := sorted(wanted - everything):
-        raise click.UsageError(
-            f"{name} {', '.join(unknown)}: no row has that; there are {', '.join(sorted(everything))}"
-        )
+        there = ", ".join(sorted(everything))
+        raise click.UsageError(f"{option} {', '.join(unknown)}: no row has that; there are {there}")
     return wanted
 
 
@@ -246,6 +245,7 @@ def seed_numbers(text: str) -> list[int] | None:
 @click.command(help=__doc__)
 @click.option("--methods", default="", help="Such as dqn,ppo; all by default.")
 @click.option("--envs", default="", help="Such as CartPole-v1; all by default.")
+@click.option("--row", "names", multiple=True, help="One row of the table, such as 'dqn CartPole-v1'; may be repeated.")
 @click.option("--seeds", default="", help="Such as 0-4 or 0,3,7; by default 5 of them, or 3 where a run is long.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes, one thread each.")
 @click.option("--beyond", is_flag=True, help="Also what takes many hours on two cores.")
@@ -253,11 +253,20 @@ def seed_numbers(text: str) -> list[int] | None:
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs/scores"), show_default=True)
 @click.option("--file", type=click.Path(path_type=Path), default=HERE / "scores.json", help="Where results are kept.")
 def main(
-    methods: str, envs: str, seeds: str, jobs: int, beyond: bool, report: bool, runs_dir: Path, file: Path
+    methods: str,
+    envs: str,
+    names: tuple[str, ...],
+    seeds: str,
+    jobs: int,
+    beyond: bool,
+    report: bool,
+    runs_dir: Path,
+    file: Path,
 ) -> None:
-    wanted = chosen(methods, "--methods", (case.method for case in CASES))
-    where = chosen(envs, "--envs", (case.env for case in CASES))
-    cases = [case for case in CASES if case.method in wanted and case.env in where]
+    wanted = chosen(methods.split(","), "--methods", (case.method for case in CASES))
+    where = chosen(envs.split(","), "--envs", (case.env for case in CASES))
+    rows = chosen(names, "--row", (case.name for case in CASES))
+    cases = [case for case in CASES if case.method in wanted and case.env in where and case.name in rows]
     scores = Scores(file)
     if not report:
         os.environ["OMP_NUM_THREADS"] = "1"

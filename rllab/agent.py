@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +12,17 @@ from pydantic import PositiveInt
 
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
+from rllab.baselines import baseline_returns
 from rllab.config import Config
 from rllab.environments import EnvironmentTask
-from rllab.errors import UsageError
+from rllab.errors import RllabError, UsageError
 from rllab.vectorenv import Episode, VectorEnv, evaluate_episodes
 
 MAX_EVALUATION_ENVS = 10
 """Parallel environments of an evaluation, at most; each plays its share of the episodes."""
+
+_BASELINE_STEPS = 4_000
+"""Environment steps that a baseline may take."""
 
 
 class AgentConfig(Config):
@@ -44,7 +49,9 @@ class Agent(Algorithm):
 
     Task = EnvironmentTask
     unit = "env steps"
-    transient: ClassVar[frozenset[str]] = frozenset({"evaluation_episodes", "observation_space", "action_space"})
+    transient: ClassVar[frozenset[str]] = frozenset(
+        {"evaluation_episodes", "observation_space", "action_space", "_baselines"}
+    )
 
     evaluation_episodes: int = 20
     """Episodes of an evaluation; `--eval-episodes`."""
@@ -56,6 +63,7 @@ class Agent(Algorithm):
         super().__init__(config, task, device=device, streams=streams)
         self.observation_space = task.observation_space
         self.action_space = task.action_space
+        self._baselines: dict[str, float] | None = None
 
     @classmethod
     def objective(cls, task: EnvironmentTask) -> Objective:
@@ -71,6 +79,19 @@ class Agent(Algorithm):
     def progress(self) -> float:
         """Return the share of the budget that is used up, for schedules."""
         return self.count / self.budget
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """Return what random actions, and a heuristic of the environment's own, reach: it stands beside the return.
+
+        The same episodes for every method and seed, and not so many that one would wait for them.
+        """
+        if self._baselines is None:
+            try:
+                self._baselines = baseline_returns(self.task, np.random.SeedSequence(0), max_steps=_BASELINE_STEPS)
+            except RllabError:  # an environment that fails will say so in training
+                self._baselines = {}
+        return {"eval/return": _listed(self._baselines)} if self._baselines else {}
 
     def setup(self) -> None:
         """Make the training environments and reset them."""
@@ -145,6 +166,10 @@ class Agent(Algorithm):
             "eval/episodes": float(episodes),
             "eval/deterministic": float(deterministic),
         }
+
+
+def _listed(returns: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in returns.items())
 
 
 def episode_metrics(episodes: list[Episode]) -> Metrics:

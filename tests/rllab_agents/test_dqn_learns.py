@@ -9,17 +9,26 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "dqn_cartpole.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scores.py"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_dqn_with_its_preset_balances_the_pole_on_every_seed(tmp_path: Path) -> None:
     result = tmp_path / "scores.json"
-    command = [sys.executable, str(SCRIPT), "--seeds", "0-3", "--runs-dir", str(tmp_path), "--json", str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = [
+        "--row",
+        "dqn CartPole-v1",
+        "--seeds",
+        "0-3",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--file",
+        str(result),
+    ]
+    done = subprocess.run([sys.executable, str(SCRIPT), *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    rows = json.loads(result.read_text())["seeds"]
+    rows = json.loads(result.read_text())["scores"]
     assert min(row["best"] for row in rows) >= 475, rows
     assert sum(row["last"] for row in rows) / len(rows) >= 450, rows
-    assert json.loads(result.read_text())["random"] < 30
+    assert json.loads(result.read_text())["random"]["CartPole-v1"] < 30
