@@ -24,7 +24,7 @@ lint: $(VENV)/dev.stamp  ## format, style, types, import contracts
 	$(BIN)/lint-imports
 
 bench: $(VENV)/dev.stamp  ## side by side with other libraries
-	$(BIN)/python benchmarks/dqn_vs_sb3.py
+	$(BIN)/python benchmarks/agents_vs_sb3.py
 	$(BIN)/python benchmarks/trainer_overhead.py
 	$(BIN)/python benchmarks/mnist_epoch.py
 	$(BIN)/python benchmarks/ladder.py

@@ -34,6 +34,9 @@ class AgentConfig(Config):
     num_envs: PositiveInt = 1
     """Environments that are stepped in parallel."""
 
+    fast: bool = True
+    """Differentiate small networks on the CPU in NumPy; --no-fast leaves it to torch, which is slower."""
+
 
 class Agent(Algorithm):
     """A method that acts in an environment.
@@ -52,6 +55,9 @@ class Agent(Algorithm):
     transient: ClassVar[frozenset[str]] = frozenset(
         {"evaluation_episodes", "observation_space", "action_space", "_baselines"}
     )
+
+    steps_partly: ClassVar[bool] = False
+    """Whether `step` lets some environments wait while it steps others, which a native vector cannot do."""
 
     evaluation_episodes: int = 20
     """Episodes of an evaluation; `--eval-episodes`."""
@@ -95,7 +101,8 @@ class Agent(Algorithm):
 
     def setup(self) -> None:
         """Make the training environments and reset them."""
-        self.envs = self.task.make(self.config.num_envs, self.streams.sequence("environments"))
+        seeds = self.streams.sequence("environments")
+        self.envs = self.task.make(self.config.num_envs, seeds, partly=self.steps_partly)
         self.envs.reset()
 
     def close(self) -> None:

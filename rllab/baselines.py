@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import find_highest_version
 
 from rllab import plugins
 from rllab.environments import PLUGIN_GROUP, EnvironmentTask
@@ -95,7 +96,7 @@ def with_heuristic() -> list[str]:
         if callable(getattr(made, "heuristic", None)):
             found.append(plugin.name)
     for spec in gymnasium.registry.values():
-        latest = gymnasium.envs.registration.find_highest_version(spec.namespace, spec.name)
+        latest = find_highest_version(spec.namespace, spec.name)
         if spec.version == latest and isinstance(spec.entry_point, str) and _FUNCTION.search(_text(spec.entry_point)):
             found.append(spec.id)
     return sorted(found)

@@ -103,7 +103,7 @@ class Inventory:
         """
         import torch
 
-        total, free = _memory()
+        total, free = memory()
         return cls(
             cpu=_cpu_name(),
             cores=_cores(),
@@ -273,17 +273,22 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def _cores() -> int:
+def cpus() -> int:
+    """Return how many CPU cores this process may use, by affinity and the limits of a container."""
     affinity = getattr(os, "sched_getaffinity", None)  # neither macOS nor Windows has it
     limits = [len(affinity(0)) if affinity else os.cpu_count() or 1]
     limits += [max(1, int(quota)) for quota in _cgroup_cpu_quotas()]
-    # torchrun and batch systems give each process its share this way
-    with contextlib.suppress(ValueError):
-        limits += [max(1, int(os.environ.get("OMP_NUM_THREADS", "")))]
     return min(limits)
 
 
-def _memory() -> tuple[int | None, int | None]:
+def _cores() -> int:
+    # torchrun and batch systems give each process its share of threads this way
+    with contextlib.suppress(ValueError):
+        return min(cpus(), max(1, int(os.environ.get("OMP_NUM_THREADS", ""))))
+    return cpus()
+
+
+def memory() -> tuple[int | None, int | None]:
     """Return total and free memory in bytes, within the limits of a container."""
     total: int | None = None
     free: int | None = None

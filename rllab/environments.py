@@ -16,7 +16,7 @@ import re
 import sys
 import warnings
 from importlib.metadata import metadata
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ from gymnasium.envs import registration
 from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, NormalizeReward
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
-from rllab import plugins
+from rllab import backends, plugins
 from rllab.config import Config
 from rllab.envstate import Env
 from rllab.errors import PluginError, UnknownName, UsageError, did_you_mean, one_line
@@ -51,6 +51,11 @@ class EnvironmentConfig(Config):
 
     frame_stack: NonNegativeInt = 0
     """How many of the last observations are stacked into one; 0 for none."""
+
+    env_backend: Literal["auto", "loop", "native", "workers"] = "auto"
+    """What steps several environments: a loop in this process, a native vector (one written in NumPy for all of them),
+    or worker processes, for steps of milliseconds. auto takes a native vector where it is measured faster, else the
+    loop. Evaluations always take the loop."""
 
     @field_validator("env_kwarg", mode="before")
     @classmethod
@@ -94,6 +99,9 @@ class EnvironmentTask(Task):
         observation_space: of one environment.
         action_space: of one environment.
         max_episode_steps: steps after which an episode is cut off, or None.
+        metadata: what the environment says of itself, such as its `render_modes`.
+        backend: what `--env-backend auto` came to in the run that is resumed, or None.
+        wrappers: what the options put around a single environment, in words.
     """
 
     kind: ClassVar[str] = "environment"
@@ -105,6 +113,7 @@ class EnvironmentTask(Task):
     def __init__(self, name: str, config: EnvironmentConfig) -> None:
         self.name = name
         self.config = config
+        self.backend: backends.Backend | None = None
         self.spec = copy.deepcopy(_find(name))
         self.spec.kwargs.update(config.env_kwarg)
         env, said = self._construct()
@@ -112,6 +121,7 @@ class EnvironmentTask(Task):
             logger.warning("%s: %s", name, line)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
+        self.metadata: dict[str, Any] = dict(env.metadata)
         self.max_episode_steps = config.max_episode_steps or self.spec.max_episode_steps
         layer = env
         while isinstance(layer, gymnasium.Wrapper):
@@ -124,6 +134,17 @@ class EnvironmentTask(Task):
                 )
             layer = layer.env
         env.close()
+        if config.env_backend == "native":
+            backends.check_native(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process by name and options: what made it there makes it here."""
+        return type(self), (self.name, self.config)
+
+    @property
+    def wrappers(self) -> list[str]:
+        """Return what the options put around a single environment, in words."""
+        return ["--frame-stack"] if self.config.frame_stack else []
 
     @classmethod
     def config_class(cls, target: str) -> type[EnvironmentConfig]:
@@ -151,34 +172,43 @@ class EnvironmentTask(Task):
         """Return the names of the plugins; what Gymnasium has is not known without importing it."""
         return plugins.names(PLUGIN_GROUP)
 
-    def make(self, num_envs: int, seeds: np.random.SeedSequence, *, keep_state: bool = True) -> VectorEnv:
-        """Return a vector of environments, each with a random stream of its own.
+    def make(
+        self, num_envs: int, seeds: np.random.SeedSequence, *, keep_state: bool = True, partly: bool = False
+    ) -> VectorEnv:
+        """Return a vector of environments.
 
         Args:
             num_envs: how many.
-            seeds: where the streams are spawned from; the first n of them do not depend on `num_envs`.
-            keep_state: whether `state_dict` will be asked for; evaluation goes without.
+            seeds: where the random streams are spawned from; in the loop each environment has one of its own, and the
+                first n of them do not depend on `num_envs`.
+            keep_state: whether `state_dict` will be asked for; evaluation goes without, and by the loop.
+            partly: whether some will be stepped while others wait.
 
         Raises:
-            UsageError: for a space that cannot be batched.
+            UsageError: for a space that cannot be batched, or an `--env-backend` that cannot be had.
         """
-        return VectorEnv(self, num_envs, seeds, keep_state=keep_state)
+        backend: backends.Backend = backends.resolve(self, num_envs, partly=partly) if keep_state else "loop"
+        return backends.make(self, backend, num_envs, seeds, keep_state=keep_state)
 
-    def make_one(self) -> Env:
+    def make_one(self, *, render_mode: str | None = None) -> Env:
         """Return one environment, not reset yet, with the wrappers that the options ask for.
+
+        Args:
+            render_mode: what its `render` is to return, one of `metadata["render_modes"]`; None: nothing.
 
         Raises:
             PluginError: if it cannot be made.
         """
-        return self._construct()[0]
+        return self._construct(render_mode)[0]
 
-    def _construct(self) -> tuple[Env, list[str]]:
+    def _construct(self, render_mode: str | None = None) -> tuple[Env, list[str]]:
         """Return an environment, and what was said while it was made."""
+        rendering = {} if render_mode is None else {"render_mode": render_mode}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 limit = self.config.max_episode_steps
-                env = gymnasium.make(self.spec, max_episode_steps=limit, disable_env_checker=True)
+                env = gymnasium.make(self.spec, max_episode_steps=limit, disable_env_checker=True, **rendering)
                 if self.config.frame_stack:
                     env = FrameStackObservation(env, self.config.frame_stack)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a constructor may raise anything
@@ -188,14 +218,7 @@ class EnvironmentTask(Task):
 
     def _refuse(self, error: BaseException) -> NoReturn:
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
-            cause, wanted = one_line(error), re.search(r"gymnasium\[([\w-]+)\]", str(error))
-            if wanted is None:
-                raise PluginError(f"{self.name} needs a package that is missing: {cause}") from error
-            brings = "rllab" if wanted[1] in (metadata("rllab").get_all("Provides-Extra") or ()) else "gymnasium"
-            raise PluginError(
-                f"{self.name} needs a package that is missing: {cause.partition(', ')[0]}",
-                f'Install it: pip install "{brings}[{wanted[1]}]"',
-            ) from error
+            raise missing_package(self.name, error) from error
         given = self.config.env_kwarg
         origin = error.__cause__ if isinstance(error.__cause__, TypeError) else error
         if not given:
@@ -208,6 +231,18 @@ class EnvironmentTask(Task):
             f"{self.name} cannot be made with --env-kwarg {' '.join(wrong or given)}: {one_line(origin)}",
             " ".join(filter(None, [near, takes])) or None,
         ) from error
+
+
+def missing_package(name: str, error: BaseException) -> PluginError:
+    """Return what to say when an environment raised that a package is missing: how to install it."""
+    cause, wanted = one_line(error), re.search(r"gymnasium\[([\w-]+)\]", str(error))
+    if wanted is None:
+        return PluginError(f"{name} needs a package that is missing: {cause}")
+    brings = "rllab" if wanted[1] in (metadata("rllab").get_all("Provides-Extra") or ()) else "gymnasium"
+    return PluginError(
+        f"{name} needs a package that is missing: {cause.partition(', ')[0]}",
+        f'Install it: pip install "{brings}[{wanted[1]}]"',
+    )
 
 
 def _find(target: str) -> registration.EnvSpec:
@@ -224,7 +259,12 @@ def _find(target: str) -> registration.EnvSpec:
             hint = f"Say gymnasium:{target} for Gymnasium's, or {target}@DISTRIBUTION for the plugin's."
             raise PluginError(f"Gymnasium and a plugin both have an environment called {target!r}", hint)
         made: Any = plugins.load(PLUGIN_GROUP, target)
-        return registration.EnvSpec(plugin, entry_point=made)
+        return registration.EnvSpec(
+            plugin,
+            entry_point=made,
+            max_episode_steps=getattr(made, "max_episode_steps", None),
+            vector_entry_point=getattr(made, "vector_entry_point", None),
+        )
     module, _, name = target.rpartition(":")
     if module:
         if not {"", os.getcwd()} & set(sys.path):

@@ -2,11 +2,13 @@
 
 start()   a Plan -> a new run folder, trained
 resume()  a run folder -> trained further
+adopt()   a Plan, and a model that was trained elsewhere -> a run folder, finished
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,7 @@ from rllab.generative import GenerativeModel
 from rllab.logger import Logger
 from rllab.planning import Plan, check_how, make_callbacks, make_logger, reopen
 from rllab.provenance import provenance
+from rllab.recording import Recorder
 from rllab.runfolder import RunFolder
 from rllab.runoptions import HOW, KEPT
 from rllab.seeding import Streams, set_global_state
@@ -108,6 +111,40 @@ def resume(
             planned = _extended(planned, extend)
         status = _train(planned, folder, found, watch)
     return folder, status
+
+
+def adopt(planned: Plan, algorithm: Algorithm, *, name: str, metrics: Mapping[str, float]) -> RunFolder:
+    """Return a finished run of a model that another program has trained; it is no more trained here.
+
+    Args:
+        planned: the options it has.
+        algorithm: the model, with its weights and the units it was trained for as `count`.
+        name: of the run folder, before the seed.
+        metrics: its evaluation.
+    """
+    parent = planned.options.runs_dir / planned.task.slug / planned.method.name
+    folder = RunFolder.create(parent, runfolder.run_name(planned.options.seed, {}, name), _info(planned))
+    now, count = runfolder.now(), algorithm.count
+    with folder.held():
+        folder.write(folder.config_file, write_toml(planned.sections()))
+        line = {"step": count, "time": 0.0, **metrics}
+        folder.write(folder.metrics_file, json.dumps(line) + "\n" if metrics else "")
+        checkpoint.save(
+            folder.checkpoints / checkpoint.name_of(count),
+            weights=algorithm.weights(),
+            state=None,
+            note={"schema": runfolder.SCHEMA, **_identity(planned), "step": count},
+        )
+        folder.update(
+            status="finished",
+            reason="trained elsewhere, and imported",
+            started=now,
+            ended=now,
+            totals={"steps": count, "seconds": 0.0},
+            best=None,
+            metrics=dict(metrics),
+        )
+    return folder
 
 
 def changed_data(planned: Plan, folder: RunFolder) -> str | None:
@@ -257,7 +294,10 @@ def _train(planned: Plan, folder: RunFolder, found: Found | None, watch: Watch |
             algorithm = _ready(planned, folder, as_it_began=found is not None)
             options = planned.options
             pictures = Pictures(options.pictures_every, folder, asked="pictures_every" in planned.sources)
-            callbacks = [*make_callbacks(planned), *(watch(planned, folder) if watch else ()), pictures, saver]
+            # after the last checkpoint: a film takes its time, and nothing is lost with it
+            films = [Recorder(folder)] if options.record else []
+            watching = watch(planned, folder) if watch else ()
+            callbacks = [*make_callbacks(planned), *watching, pictures, saver, *films]
             max_time = options.max_time.seconds if options.max_time else None
             trainer = Trainer(algorithm, logger, callbacks, stop_after=options.stop_after, max_time=max_time)
             trainer.state_dict()  # neither may a callback have an attribute that cannot be kept
@@ -298,11 +338,13 @@ def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
         }
     )
     _note_captions(algorithm, folder)
+    if as_it_began and isinstance(algorithm, Agent):
+        algorithm.task.backend = folder.info.get("env_backend")
     stopping.check()
     algorithm.setup()
     if isinstance(algorithm, Agent) and algorithm.envs.strategy is not None:
-        folder.update(environment_state=algorithm.envs.strategy.name)
-        if algorithm.task.max_episode_steps is None:
+        folder.update(environment_state=algorithm.envs.strategy.name, env_backend=algorithm.envs.backend)
+        if algorithm.task.max_episode_steps is None and not algorithm.task.metadata.get("ends_by_itself"):
             _log.warning(
                 "%s has no time limit: if episodes do not end by themselves, an evaluation never ends; "
                 "--max-episode-steps sets one",
@@ -357,6 +399,7 @@ def _load(trainer: Trainer, saver: Checkpoint, found: Found) -> None:
     except (UncapturedState, ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint {path} does not fit this version of the method: {error}") from error
     set_global_state(state["globals"])
+    state.clear()  # it has been copied: a replay buffer is there once
     saver.last = path
 
 

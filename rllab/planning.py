@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllab import device, plugins
+from rllab import backends, device, plugins
 from rllab.algorithm import Algorithm
 from rllab.callbacks import Callback, EarlyStopping, Evaluate, StopWhen, WriteLine
 from rllab.config import Config, Layer, flag, plain, read_toml, resolve, to_text, variables
+from rllab.environments import EnvironmentTask
 from rllab.errors import PluginError, UsageError, did_you_mean, one_line
 from rllab.logger import JsonLinesWriter, Logger, MediaWriter, Writer
 from rllab.plugins import Plugin
@@ -208,14 +209,14 @@ def _checked(
     )
     task = algorithm.Task.open(target, task_config, seed=options.seed)
     if (reason := algorithm.refusal(config, task)) is not None:
-        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}", _way_out(algorithm, config, task))
+        raise UsageError(f"{method.name} cannot be trained on {target}: {reason}", _way_out(method, config, task))
     by_hand = {n: to_text(v) for n, v in given.items() if n not in HOW | PLACES | {"seed"}}
     return Plan(method, task, config, options, sources, by_hand)
 
 
-def _way_out(algorithm: type[Algorithm], config: Config, task: Task) -> str | None:
-    """Return what else a refused method can be trained on, and which other methods take the task."""
-    targets, methods = algorithm.alternatives(config), methods_for(task)
+def _way_out(method: Method, config: Config, task: Task) -> str | None:
+    """Return what else a refused method can be trained on, and which others of its kind take the task."""
+    targets, methods = method.algorithm.alternatives(config), methods_for(task, method.plugin.group)
     ways = [
         f"It can be trained on {', '.join(targets)}." if targets else "",
         f"Methods that take {task.name}: {', '.join(methods)}." if methods else "",
@@ -223,10 +224,10 @@ def _way_out(algorithm: type[Algorithm], config: Config, task: Task) -> str | No
     return " ".join(filter(None, ways)) or None
 
 
-def methods_for(task: Task) -> list[str]:
-    """Return the names of the installed methods that can be trained on a task, with their defaults."""
+def methods_for(task: Task, group: str) -> list[str]:
+    """Return the names of the methods of a group that take a task with their defaults; all are imported."""
     found = []
-    for plugin in plugins.find(plugins.METHOD_GROUPS):
+    for plugin in plugins.find(group):
         try:
             algorithm = load_method(plugin.full_name).algorithm
             if isinstance(task, algorithm.Task) and algorithm.refusal(algorithm.Config.parse({}), task) is None:
@@ -237,11 +238,15 @@ def methods_for(task: Task) -> list[str]:
 
 
 def check_how(planned: Plan) -> None:
-    """Raise what would only come up when training starts: plugins, a device, or epochs that are not there."""
+    """Raise what would only come up when training starts: plugins, a device, a film, or epochs that are not there."""
     algorithm, options = planned.algorithm_class, planned.options
     make_logger(planned)
     make_callbacks(planned)
     device.select(options.device, algorithm.work(planned.config, planned.task))
+    if isinstance(planned.task, EnvironmentTask) and planned.task.config.env_backend == "native":
+        backends.check_native(planned.task, partly=getattr(algorithm, "steps_partly", False))
+    if options.record:
+        _check_recording(planned)
     if algorithm.epoch is Algorithm.epoch:
         for name in ("log_every", "eval_every", "checkpoint_every", "pictures_every"):
             if getattr(options, name).unit == "epoch":
@@ -249,6 +254,15 @@ def check_how(planned: Plan) -> None:
                     f"{flag(name)} {getattr(options, name)}: {planned.method.name} has no epochs",
                     f"Write {algorithm.unit}, or like 5% or 30s.",
                 )
+
+
+def _check_recording(planned: Plan) -> None:
+    """Raise what would keep the end of a run from being recorded."""
+    from rllab import recording  # it builds on agents, and they on nothing that is planned
+
+    if not isinstance(planned.task, EnvironmentTask):
+        raise UsageError(f"--record: {planned.method.name} is no agent, and plays no episodes", "Leave --record out.")
+    recording.check(planned.task)
 
 
 def reopen(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Plan:

@@ -23,6 +23,7 @@ METHOD_GROUPS = ("rllab.agents", "rllab.generative", "rllab.supervised")
 GROUPS = (
     *METHOD_GROUPS,
     "rllab.envs",
+    "rllab.vector_envs",
     "rllab.datasets",
     "rllab.texts",
     "rllab.callbacks",
@@ -32,6 +33,7 @@ GROUPS = (
 
 _BASES = {
     **dict.fromkeys(METHOD_GROUPS, "rllab.algorithm.Algorithm"),
+    "rllab.vector_envs": "gymnasium.vector.VectorEnv",
     "rllab.datasets": "rllab.data.Source",
     "rllab.texts": "rllab.text.TextSource",
     "rllab.callbacks": "rllab.callbacks.Callback",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rllab import checkpoint, experiment, planning, runfolder
+from rllab import checkpoint, experiment, planning, recording, runfolder
 from rllab import state as states
 from rllab.agent import Agent
 from rllab.algorithm import Algorithm, Metrics
@@ -28,6 +28,8 @@ from rllab.config import flag
 from rllab.data import DatasetTask, unlike
 from rllab.errors import CheckpointError, UsageError, did_you_mean
 from rllab.folds import open_option
+from rllab.parts import films
+from rllab.recording import Recording
 from rllab.runfolder import RunFolder
 from rllab.seeding import Streams, preserved_globals
 from rllab.supervised import SupervisedModel
@@ -173,6 +175,56 @@ class Run:
             metrics = algorithm.evaluate()
         self._captions = dict(algorithm.captions)
         return {"step": float(algorithm.count), **{name: float(value) for name, value in metrics.items()}}
+
+    def record(
+        self,
+        which: str | int = "last",
+        *,
+        output: str | os.PathLike[str] | None = None,
+        episodes: int = 1,
+        seed: int = 0,
+        deterministic: bool = True,
+        fps: float | None = None,
+        max_steps: int = recording.MAX_STEPS,
+        device: str = "auto",
+    ) -> Recording:
+        """Have the trained agent play, and write a film of it with the return on screen.
+
+        Args:
+            which: "last", "best", or the step of a checkpoint.
+            output: the file: .mp4, .gif, or .txt for an environment that can be rendered as text; by default
+                media/episode-<step>.mp4 of the run, or .gif where there is no encoder.
+            episodes: how many.
+            seed: of these episodes.
+            deterministic: take the best action rather than a sample.
+            fps: frames per second; those of the environment by default.
+            max_steps: where an episode is cut off.
+            device: where to compute.
+
+        Raises:
+            UsageError: if it is no run of an agent, or its environment cannot be rendered.
+            PluginError: if a package is missing, for rendering or for the file.
+            CheckpointError: if there is no such checkpoint, or it is damaged.
+            RunFailed: if the file cannot be written, or the environment raises.
+        """
+        if output is not None:
+            films.check(Path(output))
+        agent = self.load(which, device=device)
+        if not isinstance(agent, Agent):
+            raise UsageError(f"{self.path} is a run of {self.info['method']}, which is no agent and plays no episodes")
+        recording.mode_for(agent.task)
+        path = Path(output) if output is not None else None
+        if path is None:
+            suffix, instead = films.best_suffix()
+            if instead is not None:
+                _log.warning("a GIF is written: %s", instead)
+            parts = ["episode" if episodes == 1 else f"{episodes}-episodes", f"seed{seed}" if seed else ""]
+            parts += ["" if deterministic else "stochastic"]
+            path = self.folder.media_file("-".join(filter(None, parts)), agent.count, suffix)
+        seeds = Streams(seed).sequence("recording")
+        return recording.record(
+            agent, path, episodes=episodes, seeds=seeds, deterministic=deterministic, fps=fps, max_steps=max_steps
+        )
 
     def _evaluate_on(self, algorithm: Algorithm, on: str, options: Mapping[str, Any]) -> Metrics:
         """Return the metrics on the test part of another dataset."""

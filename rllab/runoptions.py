@@ -82,6 +82,9 @@ class RunOptions(Config):
     """How often pictures are drawn into media/: 100% at the end, 5% or 1epoch also on the way, as films; 0: never.
     Unless this is given, it is what suits the method (gan: 5%), and a short run is spared lone learning curves."""
 
+    record: bool = False
+    """Record an episode at the end into media/, as mp4 or GIF, with the return on screen (agents only)."""
+
     keep: PositiveInt = 2
     """How many full checkpoints stay, besides the best weights."""
 
@@ -106,7 +109,7 @@ class RunOptions(Config):
 
 HOW = frozenset(
     {"log_every", "eval_every", "eval_episodes", "checkpoint_every", "pictures_every", "keep", "stop_after", "max_time"}
-    | {"patience", "stop_when", "require", "callback", "logger", "device", "deterministic"}
+    | {"patience", "stop_when", "require", "callback", "logger", "device", "deterministic", "record"}
 )
 """Options about how a run is run: they may change when it is resumed."""
 
@@ -116,6 +119,7 @@ KEPT = (
     "eval_episodes",
     "checkpoint_every",
     "pictures_every",
+    "record",
     "keep",
     "patience",
     "stop_when",

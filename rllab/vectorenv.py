@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 logger = logging.getLogger("rllab")
 
-_FAULTS = (Exception, SystemExit)
+FAULTS = (Exception, SystemExit)
 """What counts as a fault of an environment: also that it wants to end the program, as pygame's do."""
 
 
@@ -72,6 +72,8 @@ class EnvSource(Protocol):
 class VectorEnv:
     """Several environments, stepped one after the other; one that ends is reset at once.
 
+    This is the loop; other backends are subclasses with the same meaning (`rllab.backends`).
+
     Observations of Box, Discrete, MultiDiscrete and MultiBinary spaces are arrays of the space's dtype; those
     of Dict and Tuple spaces are dicts and tuples of such. No array is written to after it was handed out.
 
@@ -93,6 +95,9 @@ class VectorEnv:
         UsageError: for a space that cannot be batched.
     """
 
+    backend: ClassVar[str] = "loop"
+    """What steps them; see `rllab.backends`."""
+
     observations: Array
 
     def __init__(
@@ -105,12 +110,13 @@ class VectorEnv:
         self.strategy: Strategy | None = None
         self._source = source
         self._keep_state = keep_state
-        self._seeds = [_two_seeds(child) for child in seeds.spawn(num_envs)]  # of the environment, of its action space
+        self._seeds = [two_seeds(child) for child in seeds.spawn(num_envs)]  # of the environment, of its action space
         self._envs: list[Env] = []
         self._returns = [0.0] * num_envs
         self._lengths = [0] * num_envs
         self._total = 0
         self._all = range(num_envs)
+        self._first, self._of = 0, num_envs  # where these are a part of more: what messages call them
         self._is_array = isinstance(self.observation_space, Box | Discrete | MultiDiscrete | MultiBinary)
         self._is_float = isinstance(self.observation_space, Box) and self.observation_space.dtype.kind == "f"
         self._shape: tuple[int, ...] = self.observation_space.shape or ()
@@ -134,7 +140,7 @@ class VectorEnv:
         """
         first = not self._envs
         if first:
-            if self._keep_state:
+            if self._keep_state and self.strategy is None:
                 self.strategy = envstate.choose(self._source.make_one, self._seeds[0][0])
             self._open()
         observations: Array = self._empty(self.num_envs)
@@ -173,7 +179,7 @@ class VectorEnv:
                 else:
                     _put(batch, row, observation)
                 reward = float(reward)
-            except _FAULTS as error:
+            except FAULTS as error:
                 raise self._failure(error, self._where(i, lengths[i] + 1)) from error
             returns[i] += reward
             lengths[i] += 1
@@ -202,7 +208,7 @@ class VectorEnv:
         for env in envs:
             try:
                 env.close()
-            except _FAULTS as error:  # what was trained is not lost to a window that will not close
+            except FAULTS as error:  # what was trained is not lost to a window that will not close
                 name, kind = self._source.name, type(error).__name__
                 logger.warning("%s: closing it raised %s: %s", name, kind, one_line(error))
 
@@ -219,6 +225,7 @@ class VectorEnv:
         if self.strategy is None or not self._envs:
             return {"strategy": None}
         return {
+            "backend": self.backend,
             "strategy": self.strategy.name,
             "environments": [self.strategy.capture(env) for env in self._envs],
             "observations": copy.deepcopy(self.observations),
@@ -239,8 +246,7 @@ class VectorEnv:
         self.restarted = 0
         if state["strategy"] is None:
             return
-        if len(state["environments"]) != self.num_envs:
-            raise UncapturedState(f"the state is of {len(state['environments'])} environments, not of {self.num_envs}")
+        self._check_state(state, "loop", len(state["lengths"]))
         self.strategy = envstate.STRATEGIES[state["strategy"]]
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self._total = state["total"]
@@ -252,18 +258,25 @@ class VectorEnv:
                     _put(observations, i, self._restart(i))
         self.observations = observations
 
+    def _check_state(self, state: State, kind: str, num_envs: int) -> None:
+        """Raise UncapturedState for the state of another backend, or of another number of environments."""
+        if (theirs := state.get("backend", "loop")) != kind:
+            raise UncapturedState(f"the state is of environments stepped by --env-backend {theirs}, not {kind}")
+        if num_envs != self.num_envs:
+            raise UncapturedState(f"the state is of {num_envs} environments, not of {self.num_envs}")
+
     def _restore(self, i: int, snapshot: State) -> bool:
         assert self.strategy is not None
         try:
             return self.strategy.restore(self._envs[i], snapshot, self._seeds[i][0])
-        except _FAULTS as error:  # an episode that cannot go on begins again
+        except FAULTS as error:  # an episode that cannot go on begins again
             logger.warning("%s: its state could not be set: %s", self._source.name, one_line(error))
             return False
 
     def _restart(self, i: int) -> Any:
         """Begin a new episode in a new environment i, other than those it has already had."""
         self._envs[i].close()
-        seed, action_seed = _two_seeds(np.random.SeedSequence([*self._seeds[i], self._total]))
+        seed, action_seed = two_seeds(np.random.SeedSequence([*self._seeds[i], self._total]))
         self._envs[i] = self._make(action_seed)
         self.restarted += 1
         return self._reset(i, seed)
@@ -283,7 +296,7 @@ class VectorEnv:
         self._returns[i], self._lengths[i] = 0.0, 0
         try:
             observation, _ = self._envs[i].reset(seed=seed)
-        except _FAULTS as error:
+        except FAULTS as error:
             raise self._failure(error, self._at_reset(i)) from error
         if self._is_array and np.shape(observation) != self._shape:
             shape, name = np.shape(observation), self._source.name
@@ -329,10 +342,10 @@ class VectorEnv:
                     raise self._not_finite(what, value, self._where(i, self._lengths[i]))
 
     def _at_reset(self, i: int) -> str:
-        return f"environment {i} of {self.num_envs}, at a reset"
+        return f"environment {self._first + i} of {self._of}, at a reset"
 
     def _where(self, i: int, step: int) -> str:
-        return f"environment {i} of {self.num_envs}, step {step} of its episode"
+        return f"environment {self._first + i} of {self._of}, step {step} of its episode"
 
     def _not_finite(self, what: str, value: Any, where: str) -> RunFailed:
         return RunFailed(f"{self._source.name} ({where}) gave {what} that is not finite: {value}")
@@ -341,7 +354,8 @@ class VectorEnv:
         return RunFailed(f"{self._source.name} ({where}) raised {type(error).__name__}: {one_line(error)}")
 
 
-def _two_seeds(sequence: np.random.SeedSequence) -> tuple[int, int]:
+def two_seeds(sequence: np.random.SeedSequence) -> tuple[int, int]:
+    """Return a seed for an environment, and one for its action space."""
     first, second = sequence.generate_state(2).tolist()
     return first, second
 

@@ -38,12 +38,12 @@ def list_command(kind: str | None, details: bool, as_json: bool) -> None:
     """List methods, environments, datasets, texts, callbacks and loggers.
 
     KIND is agents, generative or supervised (methods for all three), envs, datasets, texts, callbacks or
-    loggers.
+    loggers. `rllab list agents --details` tells which actions and observations each agent takes.
     """
     found = plugins.find(KINDS[kind] if kind else _LISTED)
     found.sort(key=lambda plugin: (_LISTED.index(plugin.group), plugin))
     shared = plugins.clashes(plugins.find())
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             # where two have the name, this is what to say instead
             "name": plugin.full_name if plugin in shared else plugin.name,
@@ -58,6 +58,8 @@ def list_command(kind: str | None, details: bool, as_json: bool) -> None:
             entry.update(_details(plugin))
     if as_json:
         _echo_json(entries)
+    elif entries and details and kind == "agents":
+        echo_table(("NAME", "ACTIONS", "OBSERVATIONS", "DETAILS"), [_agent_row(entry) for entry in entries])
     elif entries:
         shown = [
             (entry["name"], entry["kind"], plugin.origin, *_detail_cell(entry, details))
@@ -128,14 +130,34 @@ def first_line(documented: object) -> str:
     return lines[0].strip() if lines else ""
 
 
-def _details(plugin: Plugin) -> dict[str, str]:
+def _details(plugin: Plugin) -> dict[str, Any]:
     cause = plugins.check(plugin)
     if cause:
         return {"broken": cause}
-    return {"description": first_line(plugins.load(plugin))}
+    loaded: Any = plugins.load(plugin)
+    found = {"description": first_line(loaded)}
+    if plugin.group != "rllab.agents":
+        return found
+    from rllab.cli.spaces import taken_by
+
+    return {**found, **taken_by(loaded)._asdict()}
 
 
-def _detail_cell(entry: dict[str, str], details: bool) -> tuple[str, ...]:
+def _agent_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """Return name, actions, observations and what else there is to say of an agent."""
+    if "broken" in entry:
+        return entry["name"], "-", "-", f"broken: {entry['broken']}"
+    spaces = [", ".join(entry[kind]) or "-" for kind in ("actions", "observations")]
+    return entry["name"], *spaces, " ".join(filter(None, [entry["description"], _condition(entry)]))
+
+
+def _condition(entry: dict[str, Any]) -> str:
+    """Return what an agent wants besides spaces."""
+    refusal: str = entry["refusal"] or ""
+    return f"Refuses others: {refusal}" if refusal and "cannot be asked" not in refusal else refusal
+
+
+def _detail_cell(entry: dict[str, Any], details: bool) -> tuple[str, ...]:
     if not details:
         return ()
     return (f"broken: {entry['broken']}" if "broken" in entry else entry["description"],)

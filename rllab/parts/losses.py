@@ -1,24 +1,36 @@
 """Losses with their slopes.
 
 Each function returns the loss, a mean over the batch, and its gradient by the predictions, which are simple enough
-to be written beside each other. An error is prediction minus target.
+to be written beside each other. An error is prediction minus target; tensors of errors may also be arrays.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-
-def squared(error: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean squared error of errors (B,), a 0-d tensor, and its slopes (B,)."""
-    return error.square().mean(), error * (2 / len(error))
+from rllab.parts.arrays import Numbers
 
 
-def huber(error: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Huber's loss (1964) of errors (B,), a 0-d tensor, and its slopes (B,): quadratic to 1, then linear."""
-    clipped = error.clamp(-1, 1)
-    return (clipped * (error - 0.5 * clipped)).mean(), clipped / len(error)
+def squared(error: Numbers, weights: Numbers | None = None) -> tuple[Numbers, Numbers]:
+    """Return the mean squared error of errors (B,), a 0-d tensor, and its slopes (B,); `weights` (B,) for each."""
+    return _weighted(error * error, error * (2 / len(error)), weights)
+
+
+def huber(error: Numbers, weights: Numbers | None = None) -> tuple[Numbers, Numbers]:
+    """Return Huber's loss (1964), quadratic to 1, then linear, of errors (B,), a 0-d tensor, and its slopes (B,).
+
+    `weights` (B,) say how much each counts.
+    """
+    clipped = error.clip(-1, 1)
+    return _weighted(clipped * (error - 0.5 * clipped), clipped / len(error), weights)
+
+
+def _weighted(losses: Numbers, slopes: Numbers, weights: Numbers | None) -> tuple[Numbers, Numbers]:
+    if weights is not None:
+        losses, slopes = weights * losses, weights * slopes
+    return float(losses.sum()) / len(losses) if isinstance(losses, np.ndarray) else losses.mean(), slopes
 
 
 LOSSES = {"squared": squared, "huber": huber}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import nn
+
+from rllab.parts.arrays import Numbers
+from rllab.parts.backprop import MLP as MLP
+from rllab.parts.backprop import infer as infer
 
 Activation: TypeAlias = Literal["relu", "tanh", "elu", "sigmoid", "softplus", "linear"]
 
@@ -27,19 +30,6 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activate(activation: Activation) -> nn.Module:
     """Return an activation by its name."""
     return _ACTIVATIONS[activation]()
-
-
-class MLP(nn.Sequential):
-    """Layers one after the other, without the hooks of each.
-
-    For a small batch, what a module does around its `forward` takes as long as the multiplication in it.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return (batch, outputs) for inputs (batch, inputs)."""
-        for layer in self:
-            input = layer.forward(input)
-        return input
 
 
 def mlp(
@@ -110,84 +100,94 @@ def convolutions(
     return made
 
 
-def infer(network: nn.Module, inputs: Tensor) -> np.ndarray:
-    """Return the outputs of a network as an array (batch, outputs), without a graph, to act on.
+NetworkName: TypeAlias = Literal["auto", "mlp", "cnn"]
 
-    A few rows on the CPU go through an MLP in NumPy, on the same weights: what torch does around one of these
-    multiplications takes longer than it.
+SMALLEST_IMAGE = 36
+"""Pixels of the shorter side of an image that the Nature CNN can look at; smaller ones are flattened."""
+
+
+def image_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the axes of an image's channels, then those of its height and width; None if it is none, or too small.
+
+    Channels come first or last: last where that side is the shortest. A stack of images has its own axis first.
+
+    Args:
+        shape: (height, width), (channels, height, width), (height, width, channels), or (stack, *one of the latter).
     """
-    if len(inputs) <= _FEW and inputs.device.type == "cpu" and (layers := _in_numpy(network)):
-        h: np.ndarray = inputs.numpy(force=True)
-        with np.errstate(all="ignore"):  # a weight that is not finite is found where it arises
-            for weights, bias, activation in layers:
-                h = h @ weights
-                h += bias
-                activation(h)
-        return h
-    with torch.no_grad():
-        outputs: np.ndarray = network(inputs).cpu().numpy()
-    return outputs
-
-
-_FEW = 8
-"""Rows up to which NumPy is faster."""
-
-_IN_PLACE: dict[type[nn.Module], Callable[[np.ndarray], object]] = {
-    nn.ReLU: lambda h: np.maximum(h, 0, out=h),
-    nn.Tanh: lambda h: np.tanh(h, out=h),
-    nn.Identity: lambda h: h,
-}
-
-_Layers: TypeAlias = list[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], object]]]
-_views: WeakKeyDictionary[nn.Module, tuple[int, _Layers]] = WeakKeyDictionary()
-
-
-def _in_numpy(network: nn.Module) -> _Layers:
-    """Return views of the layers of an MLP: transposed weights, biases, activations; none for other networks."""
-    if type(network) is not MLP or not isinstance(first := network[0], nn.Linear):  # a subclass may do otherwise
-        return []
-    address = first.weight.data_ptr()  # where an optimiser lays the weights side by side, they move
-    seen, layers = _views.get(network, (0, []))
-    if seen != address:
-        layers = []
-        for linear, activation in zip([*network][0::2], [*network, nn.Identity()][1::2], strict=True):
-            if type(linear) is not nn.Linear or linear.bias is None or type(activation) not in _IN_PLACE:
-                layers = []
-                break
-            arrays = linear.weight.detach().numpy().T, linear.bias.detach().numpy()
-            layers.append((*arrays, _IN_PLACE[type(activation)]))
-        _views[network] = address, layers
-    return layers
+    first = len(shape) - 3  # the axis with which the last three begin
+    if len(shape) not in {2, 3, 4}:
+        return None
+    if len(shape) == 2:
+        axes: tuple[int, ...] = (0, 1)
+    elif shape[-1] < min(shape[first], shape[first + 1]):
+        axes = (*range(first), first + 2, first, first + 1)
+    else:
+        axes = tuple(range(len(shape)))
+    return axes if min(shape[axis] for axis in axes[-2:]) >= SMALLEST_IMAGE else None
 
 
 class Observations(nn.Module):
-    """Turns a batch of observations of a space into float vectors (batch, size).
+    """Turns a batch of observations of a space into what a network takes, in float32.
 
-    Boxes are flattened; discrete spaces, also those that start elsewhere than 0, become one-hot vectors.
+    Images (uint8, at least 36 pixels high and wide) become (batch, channels, height, width); the images of a stack
+    lie behind one another as channels. Everything else becomes vectors (batch, size): boxes are flattened; discrete
+    spaces, also those that start elsewhere than 0, become one-hot. Bytes up to 255 are divided by 255.
+
+    Args:
+        space: of one observation.
+        network: what looks at them: mlp, for which images are flattened, cnn, or auto, by the space.
+
+    Attributes:
+        shape: of one observation as the network takes it: (size,) or (channels, height, width).
+        size: the product of it.
+        is_image: whether it is an image.
 
     Raises:
         ValueError: for a space it cannot handle; ask `refusal` first.
     """
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
+    def __init__(self, space: spaces.Space[Any], network: NetworkName = "auto") -> None:
         super().__init__()
-        if (reason := self.refusal(space)) is not None:
+        if (reason := self.refusal(space, network)) is not None:
             raise ValueError(reason)
         self.space = space
         self.size = spaces.flatdim(space)
+        self.shape: tuple[int, ...] = (self.size,)
+        self.is_image = _is_image(space, network)
+        self._bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8 and int(space.high.max()) == 255
+        if self.is_image:
+            assert isinstance(space, spaces.Box)
+            self._axes = image_axes(space.shape) or ()
+            height, width = (space.shape[axis] for axis in self._axes[-2:])
+            self.shape = (self.size // (height * width), height, width)
 
     @staticmethod
-    def refusal(space: spaces.Space[Any]) -> str | None:
-        """Return why a space cannot become a vector, or None if it can."""
-        if isinstance(space, spaces.Box):
-            image = len(space.shape) == 3 and space.dtype == np.uint8 and min(sorted(space.shape)[1:]) >= 36
-            return f"it takes vectors, and the observations are images of {space.shape}" if image else None
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-            return None
-        return f"it takes Box, Discrete, MultiDiscrete and MultiBinary observations, not {type(space).__name__}"
+    def refusal(space: spaces.Space[Any], network: NetworkName = "auto", *, normalize: bool = False) -> str | None:
+        """Return why a network cannot look at a space, or None if it can.
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return (batch, size) float32 for observations (batch, *shape)."""
+        Args:
+            space: of one observation.
+            network: as for the constructor.
+            normalize: whether running statistics shall normalise what it gives, which are those of a vector.
+        """
+        if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            return f"it takes Box, Discrete, MultiDiscrete and MultiBinary observations, not {type(space).__name__}"
+        if network == "cnn" and not _is_image(space, network):
+            pixels = f"{SMALLEST_IMAGE} x {SMALLEST_IMAGE}"
+            return f"--network cnn takes images of {pixels} pixels and more, not {space}; leave it out, or say mlp"
+        if normalize and _is_image(space, network):
+            return (
+                "--normalize-observations is for vectors, and the observations are images, which are divided by 255 "
+                "anyway; leave it out, or flatten them by --network mlp"
+            )
+        return None
+
+    def forward(self, observations: Numbers) -> Numbers:
+        """Return (batch, *shape) float32 for observations (batch, *shape of the space): an array for an array."""
+        if isinstance(observations, np.ndarray):
+            if isinstance(self.space, spaces.Box) and not self.is_image and not self._bytes:
+                return observations.reshape(len(observations), self.size).astype(np.float32, copy=False)
+            return self.forward(torch.from_numpy(observations)).numpy()
         match self.space:
             case spaces.Discrete(n=n, start=start):
                 return nn.functional.one_hot(observations.long() - int(start), int(n)).float()
@@ -196,4 +196,13 @@ class Observations(nn.Module):
                 columns = observations.long().flatten(1) - offsets
                 hot = [nn.functional.one_hot(columns[:, i], int(n)) for i, n in enumerate(nvec.flatten())]
                 return torch.cat(hot, 1).float()
-        return observations.reshape(len(observations), self.size).float()  # numbers, too: a Box of shape ()
+        if self.is_image:
+            observations = observations.permute(0, *(axis + 1 for axis in self._axes))
+        floats = observations.reshape(len(observations), *self.shape).float()  # numbers, too: a Box of shape ()
+        return floats.div_(255) if self._bytes else floats
+
+
+def _is_image(space: spaces.Space[Any], network: NetworkName) -> bool:
+    if not isinstance(space, spaces.Box) or network == "mlp" or image_axes(space.shape) is None:
+        return False
+    return network == "cnn" or space.dtype == np.uint8  # floats of that shape may be anything

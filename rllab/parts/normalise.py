@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from rllab.parts.arrays import Numbers, as_array
+from rllab.parts.returns import discounted_so_far
 
 
 def precision(device: torch.device | str) -> torch.dtype:
@@ -44,20 +48,67 @@ class RunningNormalizer(nn.Module):
         self.register_buffer("number", torch.zeros((), dtype=dtype, device=device))
 
     @torch.no_grad()
-    def update(self, inputs: Tensor) -> None:
-        """Take inputs (batch, size) into the statistics."""
-        batch = inputs.to(self.mean.dtype)
-        n, total = len(batch), self.number + len(batch)
-        delta = batch.mean(0) - self.mean
-        squares = self.variance * self.number + batch.var(0, correction=0) * n + delta**2 * self.number * n / total
-        self.mean += delta * n / total
-        self.variance.copy_(squares / total)
-        self.number += n
+    def update(self, inputs: Numbers) -> None:
+        """Take inputs (batch, size) into the statistics: a tensor, or an array."""
+        statistics: list[Any] = [self.mean, self.variance, self.number]
+        if isinstance(inputs, np.ndarray) and self.mean.device.type == "cpu":  # of the same memory
+            batch: Any = inputs.astype(np.float64)
+            mean, variance, number = (part.numpy() for part in statistics)
+        else:
+            batch = torch.as_tensor(inputs).to(self.mean)
+            mean, variance, number = statistics
+        n, before = len(batch), number + 0
+        total = before + n
+        center = batch.mean(0)
+        delta = center - mean
+        squares = variance * before + ((batch - center) ** 2).sum(0) + delta**2 * before * n / total
+        mean += delta * n / total
+        variance[:] = squares / total
+        number += n
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return normalised inputs (batch, size) in float32."""
+    def forward(self, inputs: Numbers) -> Numbers:
+        """Return normalised inputs (batch, size) in float32: a tensor for a tensor, an array for an array."""
+        if isinstance(inputs, np.ndarray):
+            mean, variance = as_array(self.mean), as_array(self.variance)
+            normal = (inputs - mean) / np.sqrt(variance + 1e-8)
+            return normal.clip(-self.clip, self.clip).astype(np.float32)
         scaled = (inputs - self.mean) / (self.variance + 1e-8).sqrt()
         return scaled.clamp(-self.clip, self.clip).float()
+
+
+class ReturnNormalizer(nn.Module):
+    """Divides rewards by the running standard deviation of the discounted returns, so that values are of size 1.
+
+    What varies is the discounted sum of the rewards so far in an episode, R_t = gamma R_(t-1) + r_t (Engstrom et al.,
+    2020, section 3). The mean is not taken away: that would change which behaviour is best.
+
+    The statistics are buffers, saved with the weights; acting does without them, and reported returns are of raw
+    rewards.
+
+    Args:
+        gamma: the discount.
+        clip: normalised rewards are cut to [-clip, clip].
+        device: where the statistics are.
+    """
+
+    def __init__(self, gamma: float, clip: float = 10.0, *, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.clip = clip
+        self.statistics = RunningNormalizer(1, device=device)
+        self.so_far: np.ndarray | float = 0.0  # (n,) sums of the episodes that go on
+
+    def update(self, rewards: np.ndarray, ended: np.ndarray) -> None:
+        """Take the next T steps of n environments into the statistics: rewards (T, n), ends of episodes (T, n)."""
+        sums, self.so_far = discounted_so_far(rewards, ended, self.gamma, self.so_far)
+        device = self.statistics.mean.device
+        self.statistics.update(torch.as_tensor(sums.reshape(-1, 1), device=device))
+
+    def scale(self, rewards: np.ndarray) -> np.ndarray:
+        """Return rewards (T, n), normalised by the statistics as they are."""
+        deviation = math.sqrt(float(self.statistics.variance) + 1e-8)
+        scaled: np.ndarray = np.clip(rewards / deviation, -self.clip, self.clip)
+        return scaled
 
 
 Scaling: TypeAlias = Literal["none", "minmax", "standard", "center"]

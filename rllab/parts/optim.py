@@ -13,6 +13,10 @@ autograd's bookkeeping (for small networks most of the time of an update):
 
     outputs = optimizer.forward(inputs)
     optimizer.descend(loss, gradient)
+
+Perceptrons on the CPU go through `rllab.parts.backprop`, in NumPy, which for small ones takes a fraction of the time.
+The second way does so with arrays, too: then nothing of an update but Adam is left to torch. `fast=False` leaves
+everything to torch; the numbers differ in the last bits.
 """
 
 from __future__ import annotations
@@ -21,14 +25,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from rllab.config import Config
 from rllab.errors import RunFailed, UsageError
-from rllab.parts.backprop import Backprop
-from rllab.parts.networks import MLP
+from rllab.parts.backprop import MLP, Backprop, Passes, WrittenOut
 from rllab.parts.schedules import Schedule
 from rllab.state import capture, restore
 
@@ -88,6 +92,10 @@ class GradientSteps:
         eps: Adam's and RMSprop's constant in the denominator.
         betas: how much of the running means of the gradient and of its square Adam keeps at a step.
         weight_decay: L2 penalty (decoupled for adamw).
+        fast: whether perceptrons on the CPU may be differentiated in NumPy.
+
+    Attributes:
+        takes_arrays: whether `forward` and `descend` take arrays, too.
     """
 
     def __init__(
@@ -100,6 +108,7 @@ class GradientSteps:
         eps: float = 1e-8,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
+        fast: bool = True,
     ) -> None:
         modules = [modules] if isinstance(modules, nn.Module) else list(modules)
         self.max_grad_norm = max_grad_norm
@@ -108,8 +117,15 @@ class GradientSteps:
         self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
         self._network = modules[0] if len(modules) == 1 else None
+        self._fast = fast and self._check_now
+        for part in (part for module in modules for part in module.modules()):
+            if isinstance(part, MLP):
+                part.one_node = self._fast
         self._written_out = self._backprop()
-        self._outputs: Tensor | None = None  # of `forward`, where autograd differentiates them
+        self.takes_arrays = isinstance(self._written_out, Backprop)
+        assert self._flat.grad is not None
+        self._array = self._flat.grad.numpy() if self._check_now else None  # the same memory
+        self._outputs: Any = None  # of `forward`, where autograd differentiates them
 
     @classmethod
     def of(cls, modules: nn.Module | Iterable[nn.Module], config: OptimizerConfig) -> Self:
@@ -123,7 +139,7 @@ class GradientSteps:
             max_grad_norm=config.max_grad_norm,
         )
 
-    def __call__(self, loss: Tensor, *, lr: float | None = None) -> Tensor:
+    def __call__(self, loss: Tensor, *, lr: float | None = None) -> float | Tensor:
         """Take one step down the gradient of a scalar loss.
 
         Args:
@@ -131,7 +147,7 @@ class GradientSteps:
             lr: the step size from now on, for schedules.
 
         Returns:
-            The gradient's norm before clipping, a 0-d tensor.
+            The gradient's norm before clipping: a number, or a 0-d tensor where it is not on the CPU.
 
         Raises:
             RunFailed: if the loss is NaN or infinite (on the CPU at once; elsewhere when it is logged or saved).
@@ -140,8 +156,10 @@ class GradientSteps:
         self._differentiate(loss)
         return self._descend(lr)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the outputs of the network that is trained, (B, outputs), for `descend` to follow.
+    def forward(self, *inputs: Any) -> Any:
+        """Return the outputs of the network that is trained for `descend` to follow, without a graph.
+
+        They are (B, outputs), or a tuple of tensors if that is what the network gives; an array for an array.
 
         Raises:
             ValueError: if several modules are trained.
@@ -149,20 +167,19 @@ class GradientSteps:
         if self._network is None:
             raise ValueError("several modules are trained: call the optimiser with the loss instead")
         if self._written_out is not None:
-            return self._written_out.forward(inputs)
+            return self._written_out.forward(*inputs)
         with torch.enable_grad():
-            outputs: Tensor = self._network(inputs)
-        self._outputs = outputs
-        return outputs.detach()
+            outputs = self._outputs = self._network(*inputs)
+        return tuple(part.detach() for part in outputs) if isinstance(outputs, tuple) else outputs.detach()
 
-    def descend(self, loss: Tensor, gradient: Tensor, *, lr: float | None = None) -> Tensor:
+    def descend(self, loss: Tensor | float, gradient: Any, *, lr: float | None = None) -> float | Tensor:
         """Take one step down the gradient of a loss, given its gradient by the outputs of the last `forward`.
 
         It takes `lr`, returns and raises what a call with a loss does.
 
         Args:
-            loss: a 0-d tensor, to be checked alone.
-            gradient: (B, outputs).
+            loss: a 0-d tensor or a number, to be checked alone.
+            gradient: shaped like the outputs, and a tuple if those are one.
             lr: the step size from now on.
         """
         self._check(loss)
@@ -174,17 +191,17 @@ class GradientSteps:
             self._outputs = None
         return self._descend(lr)
 
-    def _check(self, loss: Tensor) -> None:
-        if self._check_now and not math.isfinite(loss.item()):
-            raise RunFailed(f"the loss became {loss.item()}", "Try a smaller --lr, or clip with --max-grad-norm.")
+    def _check(self, loss: Tensor | float) -> None:
+        if self._check_now and not math.isfinite(value := loss if isinstance(loss, float) else loss.item()):
+            raise RunFailed(f"the loss became {value}", "Try a smaller --lr, or clip with --max-grad-norm.")
 
-    def _differentiate(self, outputs: Tensor, gradient: Tensor | None = None) -> None:
+    def _differentiate(self, outputs: Any, gradient: Any = None) -> None:
         """Have autograd fill the flat gradient."""
         parts = torch.autograd.grad(outputs, self._parameters, gradient, materialize_grads=True)
         assert self._flat.grad is not None
         torch.cat([part.reshape(-1) for part in parts], out=self._flat.grad)
 
-    def _descend(self, lr: float | None) -> Tensor:
+    def _descend(self, lr: float | None) -> float | Tensor:
         """Clip the flat gradient and follow it."""
         assert self._flat.grad is not None
         norm = self._clip(self._flat.grad)
@@ -193,24 +210,29 @@ class GradientSteps:
         self._optimizer.step()
         return norm
 
-    def _backprop(self) -> Backprop | None:
+    def _backprop(self) -> Passes | None:
         """Return the written-out passes of the network, for those on the CPU that have them."""
-        if self._network is None or not self._check_now or not Backprop.handles(self._network):
+        if self._network is None or not self._fast:
             return None
-        assert isinstance(self._network, MLP)
         assert self._flat.grad is not None
-        return Backprop(self._network, _views(self._flat.grad, self._parameters))
+        gradients = _views(self._flat.grad, self._parameters)
+        if isinstance(self._network, WrittenOut):
+            return self._network.written_out(gradients)
+        if not Backprop.handles(self._network):
+            return None
+        return Backprop(self._network, gradients)
 
-    def _clip(self, gradient: Tensor) -> Tensor:
+    def _clip(self, gradient: Tensor) -> float | Tensor:
         """Shorten the gradient to `max_grad_norm` if it is longer; return the norm it had."""
-        norm: Tensor = torch.linalg.vector_norm(gradient)
-        if self.max_grad_norm and self._check_now:
-            scale = self.max_grad_norm / (norm.item() + 1e-6)
-            if scale < 1:
-                gradient.mul_(scale)
-        elif self.max_grad_norm:
-            gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
-        return norm
+        if self._array is not None:
+            norm = math.sqrt(np.dot(self._array, self._array))
+            if self.max_grad_norm and (scale := self.max_grad_norm / (norm + 1e-6)) < 1:
+                self._array *= self._array.dtype.type(scale)
+            return norm
+        length: Tensor = torch.linalg.vector_norm(gradient)
+        if self.max_grad_norm:
+            gradient.mul_((self.max_grad_norm / (length + 1e-6)).clamp_(max=1.0))
+        return length
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimiser's moments and step size."""
@@ -283,7 +305,7 @@ class _FusedAdam:
         self.square = torch.zeros_like(flat.data)
         self._flat, self._gradient = flat.detach(), flat.grad
         self._constants = {"weight_decay": weight_decay, "eps": eps, "beta1": betas[0], "beta2": betas[1]}
-        self._kernel: Any = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
+        self._kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
     def step(self) -> None:
         """Move the tensor by its gradient."""

@@ -50,6 +50,7 @@ _KINDS = {"train": (COLOURS[0], "-", "."), "validation": (COLOURS[1], "--", "o")
 _WORDS = {"train": "training", "validation": "validation", "eval": "evaluation"}
 _MEASURES = {
     "accuracy": "accuracy (share right)",
+    "regret": "regret so far",
     "return": "return of an episode",
     "rmse": "root mean squared error",
 }

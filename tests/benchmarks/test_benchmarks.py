@@ -31,21 +31,32 @@ def measure(script: str, tmp_path: Path, *options: str) -> tuple[str, dict[str, 
 
 
 @pytest.mark.slow
-def test_dqn_is_measured_side_by_side_with_stable_baselines3(tmp_path: Path) -> None:
+def test_an_agent_is_measured_side_by_side_with_stable_baselines3(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
     printed, numbers = measure(
-        "dqn_vs_sb3.py",
+        "agents_vs_sb3.py",
         tmp_path,
-        *("--steps", "1300", "--eval-every", "650", "--eval-episodes", "2", "--repeats", "1"),
+        *("--settings", "dqn-zoo,ppo", "--steps", "1536", "--eval-every", "768", "--eval-episodes", "2"),
+        *("--repeats", "1"),
     )
-    assert set(numbers["settings"]) == {"zoo", "small"}
+    assert set(numbers["settings"]) == {"dqn-zoo", "ppo"}
     for setting in numbers["settings"].values():
         for library in ("rllab", "sb3"):
             (run,) = setting["runs"][library]
             assert run["speed"] > 0
-            assert [step for step, *_ in run["evaluations"]][:2] == [650, 1300]
+            assert [step for step, *_ in run["evaluations"]][:2] == [768, 1536]
         assert setting["ratios"]["env steps per second"]["median"] > 0
     assert "not reached" in printed
+
+
+@pytest.mark.slow
+def test_a_short_run_of_each_setting_that_is_left_is_measured(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    settings = ("a2c", "sac", "td3")
+    few = ("--settings", ",".join(settings), "--steps", "120", "--repeats", "1")
+    _, numbers = measure("agents_vs_sb3.py", tmp_path, *few)
+    assert set(numbers["settings"]) == set(settings)
+    assert all(s["ratios"]["env steps per second"]["median"] > 0 for s in numbers["settings"].values())
 
 
 @pytest.mark.slow
@@ -94,11 +105,11 @@ def test_an_epoch_of_a_vae_is_measured_side_by_side(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(FOLDER / "dqn_vs_sb3.py"), "--settings", "huge"],
+        [sys.executable, str(FOLDER / "agents_vs_sb3.py"), "--settings", "huge"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert "zoo, small" in done.stderr
+    assert "dqn-small, dqn-zoo" in done.stderr

@@ -41,13 +41,6 @@ class FromFive(Clock):
     action_space = spaces.Discrete(2, start=5)
 
 
-class Looking(Clock):
-    observation_space = spaces.Box(0, 255, (84, 84, 3), np.uint8)
-
-    def look(self):
-        return np.zeros((84, 84, 3), np.uint8)
-
-
 class Number(Clock):
     observation_space = spaces.Box(0, 100, (), np.float32)
 
@@ -78,7 +71,7 @@ class Corridor(gymnasium.Env):
         return self.at, float(self.at == 4), self.at == 4, False, {}
 
 
-KINDS = (Clock, FromFive, Looking, Number, Composed, Corridor)
+KINDS = (Clock, FromFive, Number, Composed, Corridor)
 ENVIRONMENTS = {kind.__name__: kind for kind in KINDS}
 
 
@@ -339,7 +332,7 @@ def watched(agent: DQN) -> tuple[list[Batch], list[float]]:
     def watching(drawn: Batch, *rest: Any) -> torch.Tensor:
         value = descend(drawn, *rest)
         batches.append(drawn)
-        losses.append(value.item())
+        losses.append(float(value))
         return value
 
     agent.descend = watching  # type: ignore[method-assign]
@@ -367,7 +360,7 @@ def test_the_loss_of_a_round_is_the_mean_of_its_gradient_steps() -> None:
     metrics = agent.step()
     assert len(losses) == 3
     assert float(metrics["train/loss"]) == pytest.approx(sum(losses) / 3)
-    assert not metrics["train/loss"].requires_grad  # type: ignore[union-attr]
+    assert not torch.is_tensor(metrics["train/loss"]) or not metrics["train/loss"].requires_grad
 
 
 @pytest.mark.parametrize(("count", "lr"), [(0, 0.1), (50, 0.05), (100, 0.0)])
@@ -436,7 +429,6 @@ def test_observations_may_be_numbers() -> None:
     [
         ("Pendulum-v1", r"dqn cannot be trained on Pendulum-v1: it takes Discrete actions, not Box"),
         ("dqn-test/Composed-v0", "it takes Box, Discrete, MultiDiscrete and MultiBinary observations, not Dict"),
-        ("dqn-test/Looking-v0", r"it takes vectors, and the observations are images of \(84, 84, 3\)"),
     ],
 )
 def test_spaces_it_cannot_handle_are_refused_before_anything_starts(target: str, reason: str) -> None:

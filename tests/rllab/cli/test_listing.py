@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,7 +105,82 @@ def test_json_is_all_that_is_written() -> None:
         "distribution": "sound",
         "version": "1.0",
         "description": "Learns nothing.",
+        "actions": [],
+        "observations": [],
+        "refusal": "it cannot be asked: AttributeError: type object 'Zeta' has no attribute 'Config'",
     }
+
+
+AGENTS = """
+from gymnasium import spaces
+from rllab.agent import Agent, AgentConfig
+
+class Base(Agent):
+    Config = AgentConfig
+    def act(self, observations, memory=None, starts=None, *, deterministic): ...
+    def step(self): ...
+
+class Any(Base):
+    "Takes everything."
+
+class Picky(Base):
+    "Takes boxes for boxes."
+    @classmethod
+    def refusal(cls, config, task):
+        for space in (task.action_space, task.observation_space):
+            if not isinstance(space, spaces.Box):
+                return f"it takes a Box, not {space}"
+
+class Single(Base):
+    "Pulls arms."
+    @classmethod
+    def refusal(cls, config, task):
+        space = task.observation_space
+        return None if isinstance(space, spaces.Discrete) and space.n == 1 else f"one state, not {space}"
+
+class Planner(Base):
+    "Plans."
+    @classmethod
+    def refusal(cls, config, task):
+        for space in (task.action_space, task.observation_space):
+            if not isinstance(space, spaces.Discrete):
+                return f"it takes Discrete, not {space}"
+        return None if hasattr(task.make_one().unwrapped, "P") else "it needs P[s][a]"
+
+class Rude(Base):
+    "Raises."
+    @classmethod
+    def refusal(cls, config, task):
+        raise RuntimeError("go\\naway")
+
+class Strict(Base):
+    "Wants an option."
+    @classmethod
+    def refusal(cls, config, task):
+        return "it has no heuristic"
+"""
+
+
+def test_details_of_agents_tell_the_spaces_that_each_takes_by_asking_it(install: Install) -> None:
+    names = ("any", "picky", "single", "planner", "rude", "strict")
+    lines = "".join(f"{name} = players:{name.capitalize()}\n" for name in names)
+    install("players", f"[rllab.agents]\n{lines}gone = nowhere:Gone\n", AGENTS)
+    result = run("list", "agents", "--details")
+    assert result.exit_code == 0
+    header, *rows = [re.split(r"  +", line) for line in result.stdout.splitlines()]
+    assert header == ["NAME", "ACTIONS", "OBSERVATIONS", "DETAILS"]
+    told = {name: row for name, *row in rows}
+    all_actions = "Discrete, Box, MultiDiscrete, MultiBinary"
+    assert told["any"] == [all_actions, "vector, image, discrete", "Takes everything."]
+    assert told["picky"] == ["Box", "vector, image", "Takes boxes for boxes."]
+    assert told["single"] == [all_actions, "one state", "Pulls arms."]
+    assert told["planner"] == ["Discrete", "discrete", "Plans. Refuses others: it needs P[s][a]"]
+    assert told["strict"] == ["-", "-", "Wants an option. Refuses others: it has no heuristic"]
+    assert told["rude"] == ["-", "-", "Raises. it cannot be asked: RuntimeError: go"]
+    assert told["gone"][2].startswith("broken: ModuleNotFoundError: No module named 'nowhere'. Mend it")
+    found = {entry["name"]: entry for entry in json.loads(run("list", "agents", "--details", "--json").stdout)}
+    assert found["picky"]["actions"] == ["Box"]
+    assert found["planner"]["refusal"] == "it needs P[s][a]"
 
 
 @pytest.mark.usefixtures("install")

@@ -1,11 +1,15 @@
+import copy
+from collections.abc import Callable
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rllab.parts.backprop import Backprop
-from rllab.parts.networks import MLP, Activation, mlp
+from rllab.parts.backprop import MLP, Backprop, in_numpy
+from rllab.parts.networks import Activation, mlp
+from rllab.parts.optim import GradientSteps
 
 
 def passes(network: nn.Module, inputs: Tensor, slopes: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -40,8 +44,6 @@ def test_the_gradients_are_those_of_autograd(activation: Any, hidden: tuple[int,
     expected = torch.autograd.grad(theirs, list(network.parameters()), slopes)
     outputs, gradients = passes(network, inputs, slopes)
     for ours, value in zip([outputs, *gradients], [theirs, *expected], strict=True):
-        if activation == "relu":
-            assert torch.equal(ours, value)
         torch.testing.assert_close(ours, value)
     assert not outputs.requires_grad
 
@@ -63,11 +65,11 @@ def test_gradients_far_from_zero_are_those_of_autograd(activation: Any) -> None:
 def test_the_passes_follow_the_weights_when_they_change_in_place() -> None:
     network, inputs, slopes = mlp(2, (4,), 1), torch.randn(3, 2), torch.ones(3, 1)
     gradients = [torch.empty_like(parameter) for parameter in network.parameters()]
-    backprop = Backprop(network, gradients)  # type: ignore[arg-type]
+    backprop = Backprop(network, gradients)
     for _ in range(2):
         outputs = backprop.forward(inputs)
         backprop.backward(slopes)
-        assert torch.equal(outputs, network(inputs))
+        torch.testing.assert_close(outputs, network(inputs))
         with torch.no_grad():
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter -= 0.1 * gradient
@@ -83,11 +85,159 @@ def test_the_inputs_stay_as_they_were() -> None:
 
 def test_going_back_without_having_gone_forward_is_caught() -> None:
     network = mlp(2, (4,), 1)
-    backprop = Backprop(network, [torch.empty_like(p) for p in network.parameters()])  # type: ignore[arg-type]
+    backprop = Backprop(network, [torch.empty_like(p) for p in network.parameters()])
     backprop.forward(torch.ones(3, 2))
     backprop.backward(torch.ones(3, 1))
     with pytest.raises(AssertionError, match="`forward` comes first"):
         backprop.backward(torch.ones(3, 1))
+
+
+def test_arrays_go_both_ways_and_give_the_same_numbers() -> None:
+    network, inputs, slopes = mlp(3, (6, 5), 2, "tanh"), torch.randn(7, 3), torch.randn(7, 2)
+    expected, by_tensors = passes(network, inputs, slopes)
+    gradients = [torch.empty_like(parameter) for parameter in network.parameters()]
+    backprop = Backprop(network, gradients)
+    outputs = backprop.forward(inputs.numpy())
+    assert isinstance(outputs, np.ndarray)
+    assert np.array_equal(outputs, expected.numpy())
+    backprop.backward(slopes.numpy())
+    assert all(torch.equal(one, other) for one, other in zip(gradients, by_tensors, strict=True))
+    assert np.array_equal(network(inputs.numpy()), outputs)
+
+
+def test_a_network_for_tensors_alone_says_so_when_it_is_given_an_array() -> None:
+    with pytest.raises(TypeError, match="`infer` takes arrays"):
+        mlp(2, (3,), 1, dropout=0.5)(np.ones((1, 2), np.float32))
+
+
+# --- one node of a graph ------------------------------------------------------------------------------------
+
+
+def pair(hidden: tuple[int, ...] = (6, 5), activation: Any = "tanh") -> tuple[nn.Module, nn.Module]:
+    """Return two networks with the same weights: one as `GradientSteps` leaves it, and one plain."""
+    plain = mlp(3, hidden, 2, activation)
+    node = copy.deepcopy(plain)
+    GradientSteps(node, lr=0.1)
+    return node, plain
+
+
+def is_one_node(outputs: Tensor) -> bool:
+    return "_Node" in type(outputs.grad_fn).__name__
+
+
+LOSSES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "once": lambda network, x: network(x).square().mean(),
+    "twice": lambda network, x: (network(x) * network(x.flip(0)).detach() + network(x + 1)).exp().mean(),
+    "a sum, whose gradient is one number": lambda network, x: network(x).sum(),
+    "a part of the outputs": lambda network, x: network(x)[:3, 1].sin().sum(),
+    "on its own outputs": lambda network, x: network(torch.cat([network(x), x[:, :1]], 1)).square().sum(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("activation", get_args(Activation))
+@pytest.mark.parametrize("by_inputs", [False, True])
+def test_a_graph_with_the_network_as_one_node_has_the_gradients_of_a_plain_one(
+    loss: Callable[[nn.Module, Tensor], Tensor], activation: Any, by_inputs: bool
+) -> None:
+    torch.manual_seed(0)
+    found = []
+    for network in pair(activation=activation):
+        x = torch.linspace(-1, 1, 24).reshape(8, 3).requires_grad_(by_inputs)
+        wanted = [*network.parameters(), *([x] if by_inputs else [])]
+        found.append(torch.autograd.grad(loss(network, x), wanted))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_gradient_steps_make_a_network_one_node_and_leave_it_alone_if_told_to() -> None:
+    network, x = mlp(3, (4,), 1), torch.ones(2, 3)
+    assert not is_one_node(network(x))
+    GradientSteps(network, lr=0.1)
+    assert is_one_node(network(x))
+    GradientSteps(network, lr=0.1, fast=False)
+    assert not is_one_node(network(x))
+
+
+def test_a_part_that_is_frozen_has_no_gradient() -> None:
+    node, plain = pair()
+    for network in (node, plain):
+        network.requires_grad_(False)
+        x = torch.ones(2, 3, requires_grad=True)
+        network(x).sum().backward()
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert x.grad is not None
+    assert not node(torch.ones(2, 3)).requires_grad
+
+
+def test_without_gradients_and_for_what_it_is_not_for_the_network_stays_plain() -> None:
+    node, plain = pair()
+    with torch.no_grad():
+        assert node(torch.ones(2, 3)).grad_fn is None
+    with torch.inference_mode():
+        assert torch.equal(node(torch.ones(2, 3)), plain(torch.ones(2, 3)))
+    assert not is_one_node(node(torch.ones(3)))  # no batch
+    assert not is_one_node(node(torch.ones(4, 2, 3)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert node(torch.ones(2, 3)).dtype is torch.bfloat16
+    dropping = MLP(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 1))
+    GradientSteps(dropping, lr=0.1)
+    assert not is_one_node(dropping(torch.ones(2, 3)))
+
+
+def test_a_gradient_of_the_gradient_is_refused() -> None:
+    node, _ = pair()
+    x = torch.ones(2, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(node(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_weights_lent_by_torch_func_are_the_ones_that_are_used() -> None:
+    node, plain = pair()
+    lent = {name: torch.ones_like(parameter) for name, parameter in node.named_parameters()}
+    x = torch.ones(2, 3)
+
+    def loss(weights: dict[str, Tensor], network: nn.Module) -> Any:
+        return torch.func.functional_call(network, weights, (x,)).square().sum()
+
+    one, other = (torch.func.grad(loss)(lent, network) for network in (node, plain))
+    assert all(torch.equal(one[name], other[name]) for name in lent)
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda y: node(y).sum())(x)
+
+
+def test_what_changes_between_the_passes_is_noticed() -> None:
+    node, _ = pair()
+    outputs = node(torch.ones(2, 3))
+    with torch.no_grad():
+        next(node.parameters()).add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        outputs.sum().backward()
+
+
+def test_a_copy_and_a_layer_that_was_replaced_have_weights_of_their_own() -> None:
+    node, _ = pair()
+    twin = copy.deepcopy(node)
+    with torch.no_grad():
+        twin[2].weight.zero_()  # type: ignore[index]
+    x = torch.ones(2, 3)
+    assert is_one_node(twin(x))
+    assert not torch.equal(twin(x), node(x))
+    twin[4] = nn.Linear(5, 2)  # type: ignore[index]
+    with torch.no_grad():
+        expected = twin(x)
+    torch.testing.assert_close(twin(x), expected)
+    twin.load_state_dict(node.state_dict(), assign=True)
+    torch.testing.assert_close(twin(x), node(x))
+
+
+def test_numbers_that_overflow_raise_no_warning() -> None:
+    node, _ = pair(activation="relu")
+    with torch.no_grad():
+        next(node.parameters()).fill_(1e30)
+    x = torch.full((2, 3), 1e30, requires_grad=True)
+    node(x).sum().backward()  # the warnings filter makes any warning an error
 
 
 # --- what it handles ----------------------------------------------------------------------------------------
@@ -129,6 +279,12 @@ REFUSED = {
 @pytest.mark.parametrize("network", REFUSED.values(), ids=REFUSED)
 def test_anything_else_is_left_to_autograd(network: nn.Module) -> None:
     assert not Backprop.handles(network)
+
+
+def test_other_types_and_parts_without_gradient_are_no_arrays() -> None:
+    assert in_numpy(mlp(2, (3,), 1).double()) is None
+    assert in_numpy(mlp(2, (3,), 1).to("meta")) is None
+    assert in_numpy(mlp(2, (3,), 1).requires_grad_(False)) is not None
 
 
 def test_a_network_of_which_a_part_is_frozen_is_left_to_autograd() -> None:

@@ -186,7 +186,9 @@ def test_inputs_that_belong_to_a_graph_are_taken_by_their_values() -> None:
     ("space", "observations", "vectors"),
     [
         (spaces.Box(-1, 1, (2, 2)), [[[1, 2], [3, 4]]], [[1, 2, 3, 4]]),
-        (spaces.Box(0, 255, (2,), np.uint8), [[0, 255]], [[0, 255]]),
+        (spaces.Box(0, 255, (2,), np.uint8), [[0, 255]], [[0, 1]]),
+        (spaces.Box(0, 10, (2,), np.uint8), [[0, 10]], [[0, 10]]),
+        (spaces.Box(0, 255, (1, 2), np.uint8), [[[51, 255]]], [[51 / 255, 1]]),
         (spaces.Box(-1, 1, ()), [0.5, -1], [[0.5], [-1]]),
         (spaces.Discrete(3), [0, 2], [[1, 0, 0], [0, 0, 1]]),
         (spaces.Discrete(3, start=5), [5, 7], [[1, 0, 0], [0, 0, 1]]),
@@ -201,7 +203,7 @@ def test_inputs_that_belong_to_a_graph_are_taken_by_their_values() -> None:
 def test_observations_become_vectors(space: Any, observations: list[Any], vectors: list[list[float]]) -> None:
     module = Observations(space)
     result = module(torch.from_numpy(np.array(observations, space.dtype)))
-    assert result.tolist() == vectors
+    assert result.tolist() == torch.tensor(vectors).tolist()
     assert result.dtype == torch.float32
     assert module.size == len(vectors[0])
 
@@ -217,16 +219,11 @@ def test_every_sample_of_a_space_can_become_a_vector() -> None:
 @pytest.mark.parametrize(
     ("space", "reason"),
     [
-        (
-            spaces.Box(0, 255, (84, 84, 3), np.uint8),
-            r"it takes vectors, and the observations are images of \(84, 84, 3\)",
-        ),
-        (spaces.Box(0, 255, (4, 84, 84), np.uint8), "images"),
         (spaces.Dict(a=spaces.Discrete(2)), "it takes Box, .* observations, not Dict"),
         (spaces.Tuple([spaces.Discrete(2)]), "not Tuple"),
         (spaces.Text(3), "not Text"),
     ],
-    ids=["height first", "channels first", "dict", "tuple", "text"],
+    ids=["dict", "tuple", "text"],
 )
 def test_what_is_no_vector_is_refused_with_the_reason(space: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):

@@ -47,7 +47,7 @@ def test_steps_on_the_flat_tensor_equal_torchs_on_the_separate_ones(name: Any, c
         loss_of(theirs).backward()
         expected = nn.utils.clip_grad_norm_(theirs.parameters(), clip or math.inf)
         optimizer.step()
-        torch.testing.assert_close(norm, expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(torch.as_tensor(norm, dtype=torch.float32), expected, rtol=1e-4, atol=1e-6)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_a_step_of_plain_gradient_descent_by_hand() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 3.0)
     norm = GradientSteps(model, optimizer="sgd", lr=0.1)(model.weight.square().sum())  # gradient 2 * 3
-    assert norm.item() == pytest.approx(6.0)
+    assert norm == pytest.approx(6.0)
     assert model.weight.item() == pytest.approx(3.0 - 0.1 * 6.0)
 
 
@@ -95,7 +95,7 @@ def test_the_gradient_is_clipped_to_the_norm_over_all_parameters() -> None:
     nn.init.zeros_(model.weight)
     step = GradientSteps(model, optimizer="sgd", lr=1.0, max_grad_norm=1.0)
     norm = step((model.weight * torch.tensor([3.0, 4.0])).sum())  # gradient (3, 4) of norm 5
-    assert norm.item() == 5.0
+    assert norm == 5.0
     assert model.weight.tolist()[0] == pytest.approx([-0.6, -0.8])
 
 
@@ -155,7 +155,7 @@ def in_between(kind: str) -> nn.Module:
     return mlp(3, (5, 4), 1, kind)  # type: ignore[arg-type]
 
 
-def follow(step: GradientSteps, lr: float | None = None, factor: float = 1.0) -> Tensor:
+def follow(step: GradientSteps, lr: float | None = None, factor: float = 1.0) -> float | Tensor:
     """Take a step down the mean of the squared error times `factor`, by its slopes."""
     loss, slopes = squared((step.forward(X) - Y).squeeze(1))
     return step.descend(factor * loss, factor * slopes[:, None], lr=lr)
@@ -173,7 +173,7 @@ def test_both_ways_down_lead_to_the_same_weights(kind: str, name: Any, clip: flo
     for i in range(20):
         lr = 0.01 / (i + 1)
         expected = one((models[0](X) - Y).square().mean() * 20, lr=lr)
-        torch.testing.assert_close(follow(other, lr, 20.0), expected, rtol=1e-4, atol=1e-6)
+        assert float(follow(other, lr, 20.0)) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllab.parts.replay import ReplayBuffer
+from rllab.parts.replay import Batch, ReplayBuffer
 
 
 def buffer(size: int = 5) -> ReplayBuffer:
@@ -74,7 +74,8 @@ def test_a_batch_has_the_shapes_and_types_that_losses_expect() -> None:
     replay = ReplayBuffer(3, (4, 2), np.uint8, (2,), np.float32)
     replay.add(np.ones((1, 4, 2)), np.ones((1, 2)), np.ones(1), np.ones((1, 4, 2)), np.ones(1))
     batch = replay.sample(7, np.random.default_rng(0))
-    assert [tuple(part.shape) for part in batch] == [(7, 4, 2), (7, 2), (7,), (7, 4, 2), (7,)]
+    assert [tuple(part.shape) for part in batch if part is not None] == [(7, 4, 2), (7, 2), (7,), (7, 4, 2), (7,)]
+    assert batch.steps is batch.weights is batch.rows is None
     assert batch.observations.dtype == torch.uint8
     assert batch.rewards.dtype == batch.terminated.dtype == batch.actions.dtype == torch.float32
 
@@ -110,8 +111,9 @@ def test_a_batch_splits_into_smaller_ones_row_by_row() -> None:
     drawn = replay.sample(6, np.random.default_rng(0))
     parts = list(drawn.split(2))
     assert [len(part.rewards) for part in parts] == [2, 2, 2]
-    for whole, pieces in zip(drawn, zip(*parts, strict=True), strict=True):
+    for whole, pieces in zip(drawn[:5], zip(*[part[:5] for part in parts], strict=True), strict=True):
         assert torch.equal(torch.cat(pieces), whole)
+    assert {part[5:] for part in parts} == {(None, None, None)}
 
 
 @pytest.mark.parametrize("size", [6, 7])
@@ -120,7 +122,7 @@ def test_a_batch_that_is_not_larger_than_its_parts_is_one(size: int) -> None:
     add(replay, *range(50))
     drawn = replay.sample(6, np.random.default_rng(0))
     (part,) = drawn.split(size)
-    assert all(map(torch.equal, part, drawn))
+    assert part is drawn
 
 
 def test_the_last_part_has_the_rows_that_are_left() -> None:
@@ -145,3 +147,92 @@ def test_only_the_filled_part_is_saved_and_the_ring_goes_on_from_it(added: int) 
     assert held(other) == held(replay)
     rows = [ring.sample(20, np.random.default_rng(1)).actions.tolist() for ring in (replay, other)]
     assert rows[0] == rows[1]
+
+
+# --- several steps ------------------------------------------------------------------------------------------
+
+
+def walk(n_step: int, rewards: list[float], **ends: int) -> ReplayBuffer:
+    """Return a buffer with one episode: its states are 0, 1, 2, ...; `ends` says after which step it ended, and how."""
+    replay = ReplayBuffer(10, (), np.float32, n_step=n_step, gamma=0.5)
+    for t, reward in enumerate(rewards):
+        flags = (np.array([ends.get(name) == t]) for name in ("terminated", "truncated"))
+        replay.add(np.array([t]), np.array([t]), np.array([reward]), np.array([t + 1]), *flags)
+    return replay
+
+
+def parts(batch: Batch) -> list[list[float]]:
+    """Return rewards, next observations, and discounts for gamma = 1/2."""
+    return [batch.rewards.tolist(), batch.next_observations.tolist(), batch.discounts(0.5).tolist()]
+
+
+def test_three_steps_by_hand() -> None:
+    """From 0: 8 + 4 / 2 + 2 / 4 = 10.5 and on from 3 with 1/8; the last ones have fewer steps to go."""
+    drawn = walk(3, [8, 4, 2, 1]).take(np.arange(4))
+    assert parts(drawn) == [[10.5, 5.25, 2.5, 1], [3, 4, 4, 4], [1 / 8, 1 / 8, 1 / 4, 1 / 2]]
+    assert (drawn.observations.tolist(), drawn.actions.tolist()) == ([0, 1, 2, 3], [0, 1, 2, 3])
+
+
+def test_several_steps_stop_at_a_terminal_state_which_has_no_value() -> None:
+    drawn = walk(3, [8, 4, 2, 1], terminated=1).take(np.arange(4))
+    assert parts(drawn) == [[10, 4, 2.5, 1], [2, 2, 4, 4], [0, 0, 1 / 4, 1 / 2]]
+
+
+def test_several_steps_stop_at_a_truncation_and_go_on_from_its_final_observation() -> None:
+    drawn = walk(3, [8, 4, 2, 1], truncated=1).take(np.arange(4))
+    assert parts(drawn) == [[10, 4, 2.5, 1], [2, 2, 4, 4], [1 / 4, 1 / 2, 1 / 4, 1 / 2]]
+
+
+def test_one_step_discounts_once_and_not_after_the_end() -> None:
+    drawn = walk(1, [8, 4], terminated=1).take(np.arange(2))
+    assert drawn.steps is None
+    assert parts(drawn) == [[8, 4], [1, 2], [1 / 2, 0]]
+
+
+@pytest.mark.parametrize("n_step", [2, 5])
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_several_steps_are_those_that_a_loop_over_episodes_takes(num_envs: int, n_step: int) -> None:
+    """Of several environments, with both kinds of ends, several times around a ring that 3 does not divide."""
+    rng, gamma = np.random.default_rng(0), 0.8
+    replay = ReplayBuffer(20, (), np.float64, n_step=n_step, gamma=gamma)
+    added: list[tuple[int, float, float, float, bool, bool]] = []  # environment, state, reward, next, both ends
+    for step in range(60):
+        ended = rng.random(num_envs) < 0.2
+        terminated = ended & (rng.random(num_envs) < 0.5)
+        states, rewards = 100.0 * np.arange(num_envs) + step, rng.normal(size=num_envs)
+        replay.add(states, np.zeros(num_envs), rewards, states + 0.5, terminated, ended & ~terminated)
+        added += zip(range(num_envs), states, rewards, states + 0.5, terminated, ended, strict=True)
+        added = added[-20:]
+        drawn = replay.take(np.arange(len(replay)))
+        assert drawn.steps is not None
+        got = {
+            state: row
+            for state, *row in zip(*(part.tolist() for part in (drawn.observations, *drawn[2:6])), strict=True)  # type: ignore[union-attr]
+        }
+        assert len(got) == len(added)
+        for first, (env, state, *_) in enumerate(added):
+            total, k = 0.0, 0
+            for other, _, reward, after, last, end in added[first:]:
+                if other == env and k < n_step:
+                    total += gamma**k * reward
+                    k += 1
+                    found = [pytest.approx(total, abs=1e-6), after, float(last), k]
+                    if end:
+                        break
+            assert got[state] == found
+
+
+def test_a_buffer_of_several_steps_is_saved_with_its_ends() -> None:
+    replay, other = walk(3, [8, 4, 2, 1], truncated=1), ReplayBuffer(10, (), np.float32, n_step=3, gamma=0.5)
+    other.load_state_dict(replay.state_dict())
+    assert parts(other.take(np.arange(4))) == parts(replay.take(np.arange(4)))
+
+
+def test_several_steps_need_to_know_where_episodes_end_and_which_environment_a_row_is_of() -> None:
+    replay = ReplayBuffer(10, (), np.float32, n_step=2)
+    ones = np.ones(2, bool)
+    with pytest.raises(ValueError, match="2 transitions after 0"):
+        replay.add(ones, ones, ones, ones, ones)
+    replay.add(ones, ones, ones, ones, ones, ones)
+    with pytest.raises(ValueError, match="1 transitions after 2: one of each environment is added at a time"):
+        replay.add(*[ones[:1]] * 6)

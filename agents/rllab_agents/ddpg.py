@@ -1,0 +1,209 @@
+"""DDPG: deep deterministic policy gradient, Q-learning where the best action is a network's output.
+
+Lillicrap et al., "Continuous control with deep reinforcement learning", ICLR (2016).
+
+    repeat
+        act with a = pi(s) + noise, store (s, a, r, s', terminal) in the replay buffer
+        sample a batch;  y = r + gamma * Q_target(s', pi_target(s'))      (no second term where s' is terminal)
+        critic   descend  (Q(s, a) - y)^2
+        policy   descend  -Q(s, pi(s))                                    through the action: dQ/da * dpi/dtheta
+        Q_target <- (1 - tau) Q_target + tau Q,  pi_target likewise
+
+Actions and noise are in [-1, 1], to which every environment's are scaled. The paper's noise, an Ornstein-Uhlenbeck
+process, is `--noise-correlation 0.85 --action-noise 0.2`; independent noise does as well (Fujimoto et al., 2018), and
+is the default. As in later implementations there is no batch normalisation and no weight decay of the critic, and
+observations and actions go into the critic's first layer together. TD3 is this page with three changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from rllab.agent import Agent, crossings, episode_metrics
+from rllab.algorithm import Metrics
+from rllab.environments import EnvironmentTask
+from rllab.parts.memory import keep_freed_memory
+from rllab.parts.networks import Observations, infer, mlp
+from rllab.parts.normalise import RunningNormalizer
+from rllab.parts.optim import GradientSteps
+from rllab.parts.replay import Batch, ReplayBuffer
+from rllab.parts.schedules import scheduled
+from rllab.parts.squashed import ActionBounds
+from rllab.parts.twins import Critics, polyak
+from rllab_agents.off_policy import OffPolicyConfig, averaged, connections, refusal
+
+
+class DDPGConfig(OffPolicyConfig):
+    """Hyperparameters of DDPG (Lillicrap et al., 2016)."""
+
+    hidden: tuple[PositiveInt, ...] = (400, 300)
+    lr: PositiveFloat = 1e-3
+
+    action_noise: NonNegativeFloat = 0.1
+    """Standard deviation of what is added to actions scaled to [-1, 1], to explore."""
+
+    noise_correlation: float = Field(default=0.0, ge=0, lt=1)
+    """How much of the last noise of an episode stays in the next; 0: independent noise."""
+
+
+class DDPG(Agent):
+    """Deep deterministic policy gradient."""
+
+    Config = DDPGConfig
+    config: DDPGConfig
+    reductions = {"train/lr": "last"}
+    transient: ClassVar[frozenset[str]] = Agent.transient | {"bounds"}
+    num_critics: ClassVar[int] = 1
+
+    @classmethod
+    def refusal(cls, config: DDPGConfig, task: EnvironmentTask) -> str | None:
+        """Return why it cannot act in `task`: it needs box actions with bounds, and vectors to look at."""
+        return refusal(task)
+
+    @classmethod
+    def work(cls, config: DDPGConfig, task: EnvironmentTask) -> float:
+        """Return the multiply-adds of a gradient step.
+
+        A pass forward counts 1 and one backward 2. Policy: forward for s' and for s, backward. Critic: target, forward
+        and backward for its loss, and forward and backward to the actions alone for the policy's, by the first critic.
+        """
+        policy, critic = connections(config, task, critic=False), connections(config, task, critic=True)
+        return config.batch_size * (4 * policy + (4 * cls.num_critics + 2) * critic)
+
+    def __init__(self, config: DDPGConfig, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
+        super().__init__(config, task, device=device, streams=streams)
+        self.vectors = Observations(task.observation_space).to(device)
+        self.normalizer = RunningNormalizer(self.vectors.size, device=device) if config.normalize_observations else None
+        self.bounds = ActionBounds(task.action_space)
+        size, actions = self.vectors.size, self.bounds.size
+        self.actor = mlp(size, config.hidden, actions, config.activation).to(device)  # before the tanh
+        self.critics = Critics(size, actions, config.hidden, config.activation, self.num_critics).to(device)
+        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+
+    def setup(self) -> None:
+        """Make the replay buffer and the optimisers."""
+        super().setup()
+        keep_freed_memory()
+        config, space = self.config, self.observation_space
+        assert space.shape is not None
+        self.rng = self.streams.numpy("exploration")
+        self.replay_rng = self.streams.numpy("replay")
+        self.replay = ReplayBuffer(
+            config.buffer_size, space.shape, space.dtype, (self.bounds.size,), np.float32, device=self.device
+        )
+        options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr}
+        self.critic_steps = GradientSteps(self.critics, **options, max_grad_norm=config.max_grad_norm)
+        self.actor_steps = GradientSteps(self.actor, **options, max_grad_norm=config.max_grad_norm)
+        self.noise = np.zeros((config.num_envs, self.bounds.size), np.float32)  # the last that was added
+
+    # --- acting
+
+    def inputs(self, observations: Tensor) -> Tensor:
+        """Return observations as the networks take them, (batch, size) float32."""
+        vectors: Tensor = self.vectors(observations)
+        return self.normalizer(vectors) if self.normalizer is not None else vectors
+
+    def best(self, observations: np.ndarray) -> np.ndarray:
+        """Return the policy's actions, (n, actions) in [-1, 1]."""
+        outputs = infer(self.actor, self.inputs(torch.from_numpy(observations).to(self.device)))
+        actions: np.ndarray = np.tanh(outputs)
+        return actions
+
+    def next_noise(self, noise: np.ndarray, starts: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """Return what is added to the next actions, (n, actions): correlation * noise + std * normal.
+
+        With a correlation it is an Ornstein-Uhlenbeck process with theta = 1 - correlation, which begins at each
+        episode's start, where `starts` (n,) says so.
+        """
+        kept = self.config.noise_correlation * np.where(starts[:, None], 0, noise)
+        return (kept + self.config.action_noise * normal).astype(np.float32)
+
+    def act(
+        self,
+        observations: np.ndarray,
+        memory: Any = None,
+        starts: np.ndarray | None = None,
+        *,
+        deterministic: bool,
+    ) -> tuple[np.ndarray, Any]:
+        """Take the policy's action; if not deterministic, with noise as in training, which is the memory."""
+        actions = self.best(observations)
+        if not deterministic:
+            normal = torch.randn(*actions.shape).numpy()
+            memory = np.zeros_like(actions) if memory is None else memory
+            memory = self.next_noise(memory, np.zeros(len(actions), bool) if starts is None else starts, normal)
+            actions = (actions + memory).clip(-1, 1)
+        return self.bounds.from_unit(actions), memory
+
+    def explore(self, observations: np.ndarray) -> np.ndarray:
+        """Return actions with noise, or random ones before learning starts, (n, actions) in [-1, 1]."""
+        shape = (len(observations), self.bounds.size)
+        if self.count < self.config.learning_starts:
+            return self.rng.uniform(-1, 1, shape).astype(np.float32)
+        self.noise = self.next_noise(self.noise, self.envs.starts, self.rng.standard_normal(shape, np.float32))
+        return (self.best(observations) + self.noise).clip(-1, 1)
+
+    # --- learning
+
+    def step(self) -> Metrics:
+        """Take one step in every environment, and the gradient steps that are due."""
+        config, envs = self.config, self.envs
+        observations = envs.observations
+        actions = self.explore(observations)
+        moved = envs.step(self.bounds.from_unit(actions))
+        self.replay.add(observations, actions, moved.rewards, moved.next_observations, moved.terminated)
+        if self.normalizer is not None:
+            self.normalizer.update(self.vectors(torch.from_numpy(observations).to(self.device)))
+        before, self.count = self.count, self.count + envs.num_envs
+
+        metrics = episode_metrics(moved.episodes)
+        rounds = crossings(before, self.count, config.train_every)
+        if rounds and self.count > config.learning_starts:
+            lr = scheduled(config.lr, config.schedule, self.progress)
+            metrics |= averaged([self.learn(lr) for _ in range(rounds * config.gradient_steps)])
+            metrics["train/lr"] = lr
+        return metrics
+
+    def learn(self, lr: float) -> Metrics:
+        """Take one gradient step of critic and policy on a fresh batch; the targets follow."""
+        batch = self.replay.sample(self.config.batch_size, self.replay_rng)
+        observations = self.inputs(batch.observations)  # (B, size)
+        value_loss = self.value_loss(observations, batch.actions, self.targets(batch))
+        self.critic_steps(value_loss, lr=lr)
+        policy_loss = self.policy_loss(observations)
+        self.actor_steps(policy_loss, lr=lr)
+        self.update_targets()
+        return {"train/value_loss": value_loss.detach(), "train/policy_loss": policy_loss.detach()}
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> Tensor:
+        """Return y = r + gamma * Q_target(s', pi_target(s')), without the second term where s' is terminal, (B,)."""
+        observations = self.inputs(batch.next_observations)
+        actions = self.target_actor(observations).tanh()  # (B, actions)
+        q: Tensor = self.target_critics(observations, actions).squeeze(0)  # (B,), of (1, B)
+        assert q.shape == batch.rewards.shape == batch.terminated.shape
+        return batch.rewards + batch.discounts(self.config.gamma) * q
+
+    def value_loss(self, observations: Tensor, actions: Tensor, y: Tensor) -> Tensor:
+        """Return (Q_i(s, a) - y)^2, the mean over the batch, the sum over the critics, if there are several."""
+        error: Tensor = self.critics(observations, actions) - y  # (critics, B)
+        assert error.shape == (self.num_critics, *y.shape)
+        return error.square().mean(1).sum()
+
+    def policy_loss(self, observations: Tensor) -> Tensor:
+        """Return -Q(s, pi(s)), a mean over the batch; of several critics the first is asked."""
+        actions = self.actor(observations).tanh()  # (B, actions)
+        q = self.critics.by_actions(observations, actions, first=1)  # (1, B)
+        return -q.mean()
+
+    def update_targets(self) -> None:
+        """Move both target networks towards the online ones."""
+        polyak(self.target_critics, self.critics, self.config.tau)
+        polyak(self.target_actor, self.actor, self.config.tau)
