@@ -178,7 +178,7 @@ def run_rllab(job: Job) -> Measured:
     import rllab
     from rllab import trainer
 
-    trainer.time = SimpleNamespace(perf_counter=job.clock)  # type: ignore[assignment]  # what its seconds are of
+    setattr(trainer, "time", SimpleNamespace(perf_counter=job.clock))  # noqa: B010 - what its seconds are of
     setting = SETTINGS[job.setting]
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):
         run = rllab.run(

@@ -104,12 +104,19 @@ Row = dict[str, Any]
 
 
 def digest(case: Case) -> tuple[str, int]:
-    """Return a hash of all hyperparameters of a case, and its env steps."""
+    """Return a hash of the hyperparameters of a case that are not the defaults, and its env steps.
+
+    An option that a later version adds, with a default under which nothing changes, leaves the hash as it is.
+    """
     from rllab import planning
     from rllab.config import plain
 
     planned = planning.plan(case.method, case.env, dict(case.options))
-    values = json.dumps([plain(planned.config), plain(planned.task.config)], sort_keys=True, default=str)
+    chosen = [
+        {name: value for name, value in plain(config).items() if value != plain(type(config).parse({})).get(name)}
+        for config in (planned.config, planned.task.config)
+    ]
+    values = json.dumps(chosen, sort_keys=True, default=str)
     return hashlib.sha256(values.encode()).hexdigest()[:12], planned.config.timesteps  # type: ignore[attr-defined]
 
 

@@ -52,6 +52,7 @@ class Agent(Algorithm):
 
     Task = EnvironmentTask
     unit = "env steps"
+    budget_option = "timesteps"
     transient: ClassVar[frozenset[str]] = frozenset(
         {"evaluation_episodes", "observation_space", "action_space", "_baselines"}
     )

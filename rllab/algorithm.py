@@ -59,6 +59,8 @@ class Algorithm(ABC):
     """What the method trains on."""
     unit: ClassVar[str]
     """What `count` and `budget` are in: "env steps", "examples", "characters"."""
+    budget_option: ClassVar[str] = "epochs"
+    """The hyperparameter that says how long to train."""
     transient: ClassVar[frozenset[str]] = frozenset()
     """Attributes that are no part of the state: caches, and what `setup` makes anew."""
     reductions: ClassVar[Mapping[str, Reduction]] = {}

@@ -101,7 +101,6 @@ class EnvironmentTask(Task):
         max_episode_steps: steps after which an episode is cut off, or None.
         metadata: what the environment says of itself, such as its `render_modes`.
         backend: what `--env-backend auto` came to in the run that is resumed, or None.
-        wrappers: what the options put around a single environment, in words.
     """
 
     kind: ClassVar[str] = "environment"
@@ -143,8 +142,9 @@ class EnvironmentTask(Task):
 
     @property
     def wrappers(self) -> list[str]:
-        """Return what the options put around a single environment, in words."""
-        return ["--frame-stack"] if self.config.frame_stack else []
+        """Return what is put around each single environment, in words: its own wrappers, and those of the options."""
+        named = [wrapper.name for wrapper in self.spec.additional_wrappers]
+        return [*named, *(["--frame-stack"] if self.config.frame_stack else [])]
 
     @classmethod
     def config_class(cls, target: str) -> type[EnvironmentConfig]:

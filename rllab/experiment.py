@@ -186,18 +186,13 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple
 
 def _extended(planned: Plan, extend: float) -> Plan:
     """Return the plan with a larger budget."""
-    name = _budget(planned)
+    name = planned.algorithm_class.budget_option
     if name not in type(planned.config).model_fields:
         raise UsageError(f"--extend {extend}: {planned.method.name} is fitted once, and has no budget to be extended")
     if extend <= getattr(planned.config, name):
         raise UsageError(f"--extend {extend}: the run has {flag(name)} {getattr(planned.config, name)} already")
     config = type(planned.config).parse({**planned.config.model_dump(), name: extend})
     return replace(planned, config=config, sources={**planned.sources, name: "extend"})
-
-
-def _budget(planned: Plan) -> str:
-    """Return the name of the option that says how long to train."""
-    return "timesteps" if "timesteps" in type(planned.config).model_fields else "epochs"
 
 
 Found: TypeAlias = tuple[Path, dict[str, Any], State]
@@ -232,7 +227,7 @@ def check_note(path: Path, manifest: Mapping[str, Any], folder: RunFolder) -> No
     for name, theirs, ours in _differences(manifest, folder.info):
         if name == "method":
             raise CheckpointError(f"the checkpoint {path} is of {theirs}, the run is of {ours}")
-        if name not in {"timesteps", "epochs"}:
+        if name != folder.info.get("budget_option") and name not in {"timesteps", "epochs"}:
             raise CheckpointError(f"the checkpoint {path} is of another run: {name} {theirs} instead of {ours}")
 
 
@@ -250,6 +245,7 @@ def _info(planned: Plan) -> dict[str, Any]:
         "data": planned.task.digest,
         "began_in": str(Path.cwd()),
         "unit": planned.algorithm_class.unit,
+        "budget_option": planned.algorithm_class.budget_option,
         "draws": _draws(planned.algorithm_class),
         "objective": {"metric": objective.metric, "maximize": objective.maximize},
         "options": {name: options[name] for name in (*KEPT, "seed", "device", "deterministic")},

@@ -86,7 +86,7 @@ def check_config(config: type[Config]) -> None:
         config.parse({})
     except UsageError as error:
         raise AssertionError(f"the defaults of {config.__name__} are not valid: {error}") from error
-    for name in {"timesteps", "epochs"} & set(config.model_fields):
+    for name in {"timesteps", "epochs", "sweeps"} & set(config.model_fields):
         with suppress(UsageError):
             config.parse({name: 0})
             raise AssertionError(
@@ -365,7 +365,7 @@ def _check_act(agent: Agent) -> None:
         observations = envs.reset()
         first, _ = agent.act(observations, None, np.ones(2, bool), deterministic=True)
         second, _ = agent.act(observations, None, np.ones(2, bool), deterministic=True)
-        difference = first_difference(np.asarray(first), np.asarray(second))
+        difference = first_difference(first, second)
         assert not difference, "act(deterministic=True) gave two answers to the same observation"
         for actions in (first, agent.act(observations, None, np.ones(2, bool), deterministic=False)[0]):
             for action in actions:

@@ -33,7 +33,7 @@ from rllab.parts.policy_losses import normalised, policy_gradient
 from rllab.parts.returns import rewards_to_go
 from rllab.parts.schedules import Schedule, scheduled
 from rllab.vectorenv import Episode
-from rllab_agents.actor_critic import Actor
+from rllab_agents.policies import Actor
 
 
 class ReinforceConfig(AgentConfig):

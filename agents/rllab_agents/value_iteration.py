@@ -79,6 +79,7 @@ class ValueIteration(Agent):
     Config = ValueIterationConfig
     config: ValueIterationConfig
     unit = "sweeps"
+    budget_option = "sweeps"
     reductions = {"train/residual": "last"}
     transient: ClassVar[frozenset[str]] = Agent.transient | {"dynamics"}
 

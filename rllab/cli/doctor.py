@@ -20,7 +20,7 @@ import click
 
 from rllab import plugins
 from rllab.cli.completion import complete
-from rllab.errors import PluginError, RllabError
+from rllab.errors import PluginError, RllabError, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -60,14 +60,37 @@ def _complete_method(_: click.Context, __: click.Parameter, incomplete: str) -> 
 @click.command("doctor")
 @click.argument("method", required=False, shell_complete=_complete_method)
 @click.argument("target", required=False)
+@click.option("--calibrate", is_flag=True, help="Train METHOD on TARGET for seconds in each way, and compare.")
+@click.option("--num-envs", type=click.IntRange(1), help="With --calibrate: parallel environments.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="With --calibrate: how long each way is measured.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--debug", is_flag=True, hidden=True, expose_value=False, help="Show the traceback of an error.")
 @click.pass_context
-def doctor_command(context: click.Context, method: str | None, target: str | None, as_json: bool) -> None:
+def doctor_command(
+    context: click.Context,
+    method: str | None,
+    target: str | None,
+    calibrate: bool,
+    num_envs: int | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
     """Say what this machine and installation have, what is broken, and what --device auto picks and why.
 
-    With METHOD and TARGET also what it picks for them. Exit code 4 if a plugin is broken.
+    With METHOD and TARGET also what it picks for them. With --calibrate it is measured whether that is the fastest:
+    device, threads, and what steps the environments. Exit code 4 if a plugin is broken.
     """
+    if calibrate:
+        _calibrate(method, target, {} if num_envs is None else {"num_envs": num_envs}, seconds, as_json)
+        return
+    if num_envs is not None:
+        raise UsageError("--num-envs is for --calibrate", "Say `rllab doctor --calibrate METHOD TARGET --num-envs N`.")
     inventory = _inventory()
     choices = _choices(inventory, method, target)
     findings = [*_versions(), *_machine(inventory), *_extras(), *_plugins(), *choices]
@@ -87,6 +110,44 @@ def _report(findings: list[Finding]) -> None:
             section = finding.section
         mark = "!" if finding.exit_code else " "
         click.echo(f"{mark} {finding.name.ljust(width)}  {finding.value}".rstrip())
+
+
+def _calibrate(
+    method: str | None, target: str | None, values: dict[str, int], seconds: float, as_json: bool
+) -> None:
+    """Measure how fast a method trains in each way, and print a table."""
+    if method is None or target is None:
+        raise UsageError(
+            "--calibrate needs a METHOD and a TARGET: how fast each way is depends on them",
+            "Say `rllab doctor --calibrate dqn CartPole-v1`, for example.",
+        )
+    from rllab.calibration import calibrate
+
+    found = calibrate(method, target, values, seconds=seconds)
+    if as_json:
+        more = {"holds": found.holds, "fastest": asdict(found.fastest.setting), "verdict": found.verdict}
+        click.echo(json.dumps({"method": method, "target": target, **asdict(found), **more}, indent=2))
+        return
+    envs = f", {found.num_envs} environment{'s' * (found.num_envs > 1)}" if found.num_envs else ""
+    click.echo(f"{method} on {target}{envs}; auto picks {found.picked}: {found.reason}\n")
+    head = ("device", "threads", "environments by", found.unit, "ratio", "")
+    lines = [head] + [
+        (
+            row.setting.device,
+            str(row.setting.threads),
+            row.setting.backend or "",
+            "-" if row.rate is None else f"{row.rate:,.0f}",
+            "-" if row.ratio is None else f"{row.ratio:.2f}",
+            row.note,
+        )
+        for row in found.rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        left = [cell.ljust(width) for cell, width in zip(line[:3], widths, strict=False)]
+        right = [cell.rjust(width) for cell, width in zip(line[3:5], widths[3:], strict=False)]
+        click.echo("  ".join([*left, *right, line[5]]).rstrip())
+    click.echo(f"\n{found.verdict}")
 
 
 # --- what there is --------------------------------------------------------------------------------

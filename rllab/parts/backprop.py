@@ -122,14 +122,13 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         """Return the gradients by the inputs and by the parameters, for those who need them."""
-        _ = ctx.saved_tensors
+        _, *parameters = ctx.saved_tensors  # raises if they have changed
         by_inputs, _, *needed = ctx.needs_input_grad
-        parts = (
-            [np.empty_like(x) for layer in ctx.layers for x in (layer.weights, layer.biases)] if any(needed) else None
-        )
-        before = backward(ctx.layers, ctx.passed, gradient.numpy(force=True), parts, by_inputs=by_inputs)
+        parts = [np.empty(p.shape, np.float32) for p in parameters] if any(needed) else None
+        slopes = grad_outputs[0].numpy(force=True)
+        before = backward(ctx.layers, ctx.passed, slopes, parts, by_inputs=by_inputs)
         tensors = [None] * len(needed) if parts is None else map(torch.from_numpy, parts)
         return None if before is None else torch.from_numpy(before), None, *tensors
 
@@ -227,7 +226,7 @@ def infer(network: nn.Module, inputs: Tensor | np.ndarray) -> np.ndarray:
 
     Arrays, and a few rows of a tensor on the CPU, go through an `MLP` in NumPy.
     """
-    few = isinstance(inputs, np.ndarray) or (len(inputs) <= _FEW and inputs.device.type == "cpu")
+    few = isinstance(inputs, np.ndarray) or (inputs.shape[0] <= _FEW and inputs.device.type == "cpu")
     if few and (layers := in_numpy(network)) is not None:
         return forward(layers, as_array(inputs))[-1]
     if isinstance(inputs, np.ndarray):
@@ -245,8 +244,9 @@ _FEW = 64
 class Passes(Protocol):
     """The two passes of a network; the gradient goes straight to where the optimiser wants it."""
 
-    def forward(self, *inputs: Any) -> Any:
-        """Return the outputs, without a graph: of arrays as arrays, else as tensors; remember what `backward` needs."""
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """Returns the outputs, without a graph: of arrays as arrays, else as tensors; keeps what `backward` needs."""
         ...
 
     def backward(self, gradient: Any) -> None:
