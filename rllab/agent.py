@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rllab import stopping
 from rllab.algorithm import Algorithm, Metrics, Objective
@@ -16,6 +16,9 @@ from rllab.baselines import baseline_returns
 from rllab.config import Config
 from rllab.environments import EnvironmentTask
 from rllab.errors import RllabError, UsageError
+from rllab.parts.networks import Activation
+from rllab.parts.optim import OptimizerName
+from rllab.parts.schedules import Schedule
 from rllab.vectorenv import Episode, VectorEnv, evaluate_episodes
 
 MAX_EVALUATION_ENVS = 10
@@ -33,6 +36,28 @@ class AgentConfig(Config):
 
     num_envs: PositiveInt = 1
     """Environments that are stepped in parallel."""
+
+
+class GradientConfig(AgentConfig):
+    """Hyperparameters of agents whose networks learn by gradient steps."""
+
+    activation: Activation = "relu"
+    """What follows each hidden layer."""
+
+    optimizer: OptimizerName = "adam"
+    """The rule for gradient steps."""
+
+    lr: PositiveFloat = 3e-4
+    """Step size of the optimiser."""
+
+    schedule: Schedule = "constant"
+    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
+
+    max_grad_norm: NonNegativeFloat = 0.0
+    """The gradient is clipped to this norm; 0: no clipping."""
+
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount of a reward one step later."""
 
     fast: bool = True
     """Differentiate small networks on the CPU in NumPy; --no-fast leaves it to torch, which is slower."""

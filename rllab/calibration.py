@@ -114,7 +114,9 @@ def _is_faster(one: Row, other: Row) -> bool:
     return one.ratio is not None and one.ratio >= TOLERANCE and wins
 
 
-def calibrate(method: str, target: str, values: Mapping[str, Any] | None = None, *, seconds: float = 2.0) -> Calibration:
+def calibrate(
+    method: str, target: str, values: Mapping[str, Any] | None = None, *, seconds: float = 2.0
+) -> Calibration:
     """Measure how fast a method trains on a target, in each way that this machine has.
 
     Args:
@@ -176,6 +178,7 @@ class _Trial:
         self.setting = setting
         self.rates: list[float] = []
         self.note = ""
+        self._is_slow = False
         self._algorithm: Any = None
         self._choice: Any = None
         self._every_step_learns = True
@@ -216,8 +219,10 @@ class _Trial:
                 trained += algorithm.count - before
                 spent += time.perf_counter() - start
             self.rates.append(trained / spent)
+            self._is_slow = spent > 4 * seconds  # one measurement is enough to know it
 
-        self._attempt(train)
+        if not self._is_slow:
+            self._attempt(train)
 
     def close(self) -> None:
         """Free what the training holds."""

@@ -21,19 +21,19 @@ from typing import Any, ClassVar, Literal, NoReturn, Self
 import gymnasium
 import numpy as np
 from gymnasium.envs import registration
-from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, NormalizeReward
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
-from rllab import backends, plugins
+from rllab import backends, plugins, wrapping
 from rllab.config import Config
 from rllab.envstate import Env
-from rllab.errors import PluginError, UnknownName, UsageError, did_you_mean, one_line
+from rllab.errors import PluginError, RllabError, UnknownName, UsageError, did_you_mean, one_line
 from rllab.task import Task, check_kind
 from rllab.vectorenv import VectorEnv
 
 PLUGIN_GROUP = "rllab.envs"
-_FAMILIES = {"ALE/": "ale-py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
-"""Ids that a package registers when it is imported: how they begin, and the package."""
+_FAMILIES = {"ALE/": ("ale_py", "atari"), "MiniGrid-": ("minigrid", "minigrid"), "BabyAI-": ("minigrid", "minigrid")}
+"""Ids that a module registers when it is imported: how they begin, the module, and the extra of ours that brings it."""
 
 _HINT = "Environments are Gymnasium's, such as CartPole-v1; `rllab list` says what learns datasets and texts."
 
@@ -50,7 +50,14 @@ class EnvironmentConfig(Config):
     """KEY=VALUE for the environment's constructor; may be repeated. Values are read as JSON, else as text."""
 
     frame_stack: NonNegativeInt = 0
-    """How many of the last observations are stacked into one; 0 for none."""
+    """How many of the last observations are stacked into one; 0 for none (for Atari games: 4)."""
+
+    atari_preprocessing: Literal["auto", "none"] = "auto"
+    """For Atari games (auto): 84 x 84 grey pixels, 4 frames an action, at most 30 idle frames at the start, and
+    4 frames stacked; none: as the game gives them."""
+
+    env_wrapper: tuple[str, ...] = ()
+    """MODULE:CLASS of a Gymnasium wrapper to put around it, the innermost first, below stacked frames."""
 
     env_backend: Literal["auto", "loop", "native", "workers"] = "auto"
     """What steps several environments: a loop in this process, a native vector (one written in NumPy for all of them),
@@ -115,13 +122,14 @@ class EnvironmentTask(Task):
         self.backend: backends.Backend | None = None
         self.spec = copy.deepcopy(_find(name))
         self.spec.kwargs.update(config.env_kwarg)
+        wrapping.prepare(self.spec, config)
         env, said = self._construct()
         for line in said:
             logger.warning("%s: %s", name, line)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
         self.metadata: dict[str, Any] = dict(env.metadata)
-        self.max_episode_steps = config.max_episode_steps or self.spec.max_episode_steps
+        self.max_episode_steps = wrapping.limit(env, self.spec, config)
         layer = env
         while isinstance(layer, gymnasium.Wrapper):
             if isinstance(layer, NormalizeObservation | NormalizeReward):
@@ -141,10 +149,14 @@ class EnvironmentTask(Task):
         return type(self), (self.name, self.config)
 
     @property
+    def way_out(self) -> str | None:
+        """Return what makes arrays of the observations if they are none, for whom that is a reason to be refused."""
+        return wrapping.way_out(self.spec, self.observation_space)
+
+    @property
     def wrappers(self) -> list[str]:
         """Return what is put around each single environment, in words: its own wrappers, and those of the options."""
-        named = [wrapper.name for wrapper in self.spec.additional_wrappers]
-        return [*named, *(["--frame-stack"] if self.config.frame_stack else [])]
+        return wrapping.names(self.spec, self.config)
 
     @classmethod
     def config_class(cls, target: str) -> type[EnvironmentConfig]:
@@ -207,10 +219,9 @@ class EnvironmentTask(Task):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                limit = self.config.max_episode_steps
-                env = gymnasium.make(self.spec, max_episode_steps=limit, disable_env_checker=True, **rendering)
-                if self.config.frame_stack:
-                    env = FrameStackObservation(env, self.config.frame_stack)
+                env = wrapping.make(self.spec, self.config, **rendering)
+            except RllabError:
+                raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a constructor may raise anything
                 self._refuse(error)
         said = [one_line(str(item.message).replace("WARN: ", "")) for item in caught if _is_for_users(item)]
@@ -236,12 +247,14 @@ class EnvironmentTask(Task):
 def missing_package(name: str, error: BaseException) -> PluginError:
     """Return what to say when an environment raised that a package is missing: how to install it."""
     cause, wanted = one_line(error), re.search(r"gymnasium\[([\w-]+)\]", str(error))
-    if wanted is None:
+    family = next((extra for start, (_, extra) in _FAMILIES.items() if name.rpartition(":")[2].startswith(start)), None)
+    extra = family or (wanted[1] if wanted else None)
+    if extra is None:
         return PluginError(f"{name} needs a package that is missing: {cause}")
-    brings = "rllab" if wanted[1] in (metadata("rllab").get_all("Provides-Extra") or ()) else "gymnasium"
+    brings = "rllab" if extra in (metadata("rllab").get_all("Provides-Extra") or ()) else "gymnasium"
     return PluginError(
         f"{name} needs a package that is missing: {cause.partition(', ')[0]}",
-        f'Install it: pip install "{brings}[{wanted[1]}]"',
+        f'Install it: pip install "{brings}[{extra}]"',
     )
 
 
@@ -270,9 +283,9 @@ def _find(target: str) -> registration.EnvSpec:
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.insert(0, os.getcwd())  # as `python -m` would
         _import(module, target, f"It must be installed, or lie in the working folder {os.getcwd()}.")
-    for start, package in _FAMILIES.items():
+    for start, (family, extra) in _FAMILIES.items():
         if name.startswith(start) and name not in gymnasium.registry:
-            _import(package.replace("-", "_"), target, f"Install it: pip install {package}")
+            _import(family, target, f'Install it: pip install "rllab[{extra}]"')
     if name in gymnasium.registry:
         return _up_to_date(target, gymnasium.registry[name])
     check_kind(target, EnvironmentTask.kind, _HINT)

@@ -218,6 +218,7 @@ def _way_out(method: Method, config: Config, task: Task) -> str | None:
     """Return what else a refused method can be trained on, and which others of its kind take the task."""
     targets, methods = method.algorithm.alternatives(config), methods_for(task, method.plugin.group)
     ways = [
+        getattr(task, "way_out", None),
         f"It can be trained on {', '.join(targets)}." if targets else "",
         f"Methods that take {task.name}: {', '.join(methods)}." if methods else "",
     ]

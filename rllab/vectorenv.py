@@ -122,7 +122,8 @@ class VectorEnv:
         self._shape: tuple[int, ...] = self.observation_space.shape or ()
         self._is_discrete = isinstance(self.action_space, Discrete)
         if not _can_batch(self.observation_space):
-            raise UsageError(f"{source.name} has observations that make no batch: {self.observation_space}")
+            hint = getattr(source, "way_out", None)
+            raise UsageError(f"{source.name} has observations that make no batch: {self.observation_space}", hint)
 
     @property
     def starts(self) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from rllab.agent import Agent, AgentConfig, episode_metrics
+from rllab.agent import Agent, GradientConfig, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.parts import distributions
@@ -20,14 +20,13 @@ from rllab.parts.distributions import distribution_for
 from rllab.parts.encoders import multiply_adds
 from rllab.parts.networks import Activation, NetworkName, Observations
 from rllab.parts.normalise import ReturnNormalizer
-from rllab.parts.optim import GradientSteps, OptimizerName
+from rllab.parts.optim import GradientSteps
 from rllab.parts.returns import gae
 from rllab.parts.rollout import Rollout
-from rllab.parts.schedules import Schedule
 from rllab_agents.policies import ActorCritic
 
 
-class ActorCriticConfig(AgentConfig):
+class ActorCriticConfig(GradientConfig):
     """Hyperparameters of methods with an actor and a critic."""
 
     num_envs: PositiveInt = 8
@@ -42,7 +41,6 @@ class ActorCriticConfig(AgentConfig):
     """Units of the hidden layers, of which actor and critic have their own; for images, of those after the CNN."""
 
     activation: Activation = "tanh"
-    """What follows each hidden layer."""
 
     orthogonal: bool = True
     """Start from orthogonal weights, those of the last layer of the actor small; else from torch's own."""
@@ -59,20 +57,8 @@ class ActorCriticConfig(AgentConfig):
     normalize_advantages: bool = False
     """Shift and scale the advantages of each gradient step's batch to mean 0 and variance 1."""
 
-    optimizer: OptimizerName = "adam"
-    """The rule for gradient steps."""
-
-    lr: PositiveFloat = 3e-4
-    """Step size of the optimiser."""
-
-    schedule: Schedule = "constant"
-    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
-
     max_grad_norm: NonNegativeFloat = 0.5
     """The gradient, over all networks together, is clipped to this norm; 0: no clipping."""
-
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount of a reward one step later."""
 
     gae_lambda: float = Field(default=1.0, ge=0, le=1)
     """Generalised advantage estimation: 1 takes all rewards of the rollout, 0 the first one and the critic's word."""
@@ -85,14 +71,25 @@ class ActorCriticConfig(AgentConfig):
 
     @model_validator(mode="after")
     def _a_rollout_fits(self) -> Self:
-        if (rollout := self.num_envs * self.rollout_steps) > self.timesteps:
-            most = self.timesteps // self.num_envs
-            say = f"--rollout-steps {most} or fewer" if most else f"--timesteps {rollout} or more"
-            raise ValueError(
-                f"--timesteps {self.timesteps} is less than one rollout, --num-envs {self.num_envs} times "
-                f"--rollout-steps {self.rollout_steps}: say {say}"
-            )
+        whole_rollout(self)
         return self
+
+
+def whole_rollout(config: Any) -> int:
+    """Return the steps of a rollout, over all environments.
+
+    Raises:
+        ValueError: if the budget is smaller.
+    """
+    rollout = int(config.num_envs * config.rollout_steps)
+    if rollout > config.timesteps:
+        most = config.timesteps // config.num_envs
+        say = f"--rollout-steps {most} or fewer" if most else f"--timesteps {rollout} or more"
+        raise ValueError(
+            f"--timesteps {config.timesteps} is less than one rollout, --num-envs {config.num_envs} times "
+            f"--rollout-steps {config.rollout_steps}: say {say}"
+        )
+    return rollout
 
 
 class ActorCriticAgent(Agent):
@@ -161,6 +158,7 @@ class ActorCriticAgent(Agent):
             lr=config.lr,
             max_grad_norm=config.max_grad_norm,
             eps=1e-5,
+            fast=config.fast,
         )
 
     def act(

@@ -25,18 +25,14 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from rllab.agent import Agent, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
-from rllab.parts.memory import keep_freed_memory
-from rllab.parts.networks import Observations, infer, mlp
-from rllab.parts.normalise import RunningNormalizer
+from rllab.parts.networks import infer, mlp
 from rllab.parts.optim import GradientSteps
-from rllab.parts.replay import Batch, ReplayBuffer
+from rllab.parts.replay import Batch
 from rllab.parts.schedules import scheduled
-from rllab.parts.squashed import ActionBounds
 from rllab.parts.twins import Critics, polyak
-from rllab_agents.off_policy import OffPolicyConfig, averaged, connections, refusal
+from rllab_agents.off_policy import OffPolicyAgent, OffPolicyConfig, averaged, connections
 
 
 class DDPGConfig(OffPolicyConfig):
@@ -52,19 +48,12 @@ class DDPGConfig(OffPolicyConfig):
     """How much of the last noise of an episode stays in the next; 0: independent noise."""
 
 
-class DDPG(Agent):
+class DDPG(OffPolicyAgent):
     """Deep deterministic policy gradient."""
 
     Config = DDPGConfig
     config: DDPGConfig
-    reductions = {"train/lr": "last"}
-    transient: ClassVar[frozenset[str]] = Agent.transient | {"bounds"}
     num_critics: ClassVar[int] = 1
-
-    @classmethod
-    def refusal(cls, config: DDPGConfig, task: EnvironmentTask) -> str | None:
-        """Return why it cannot act in `task`: it needs box actions with bounds, and vectors to look at."""
-        return refusal(task)
 
     @classmethod
     def work(cls, config: DDPGConfig, task: EnvironmentTask) -> float:
@@ -78,9 +67,6 @@ class DDPG(Agent):
 
     def __init__(self, config: DDPGConfig, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
-        self.vectors = Observations(task.observation_space).to(device)
-        self.normalizer = RunningNormalizer(self.vectors.size, device=device) if config.normalize_observations else None
-        self.bounds = ActionBounds(task.action_space)
         size, actions = self.vectors.size, self.bounds.size
         self.actor = mlp(size, config.hidden, actions, config.activation).to(device)  # before the tanh
         self.critics = Critics(size, actions, config.hidden, config.activation, self.num_critics).to(device)
@@ -90,25 +76,13 @@ class DDPG(Agent):
     def setup(self) -> None:
         """Make the replay buffer and the optimisers."""
         super().setup()
-        keep_freed_memory()
-        config, space = self.config, self.observation_space
-        assert space.shape is not None
-        self.rng = self.streams.numpy("exploration")
-        self.replay_rng = self.streams.numpy("replay")
-        self.replay = ReplayBuffer(
-            config.buffer_size, space.shape, space.dtype, (self.bounds.size,), np.float32, device=self.device
-        )
-        options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr}
+        config = self.config
+        options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr, "fast": config.fast}
         self.critic_steps = GradientSteps(self.critics, **options, max_grad_norm=config.max_grad_norm)
         self.actor_steps = GradientSteps(self.actor, **options, max_grad_norm=config.max_grad_norm)
         self.noise = np.zeros((config.num_envs, self.bounds.size), np.float32)  # the last that was added
 
     # --- acting
-
-    def inputs(self, observations: Tensor) -> Tensor:
-        """Return observations as the networks take them, (batch, size) float32."""
-        vectors: Tensor = self.vectors(observations)
-        return self.normalizer(vectors) if self.normalizer is not None else vectors
 
     def best(self, observations: np.ndarray) -> np.ndarray:
         """Return the policy's actions, (n, actions) in [-1, 1]."""
@@ -144,30 +118,20 @@ class DDPG(Agent):
 
     def explore(self, observations: np.ndarray) -> np.ndarray:
         """Return actions with noise, or random ones before learning starts, (n, actions) in [-1, 1]."""
-        shape = (len(observations), self.bounds.size)
         if self.count < self.config.learning_starts:
-            return self.rng.uniform(-1, 1, shape).astype(np.float32)
-        self.noise = self.next_noise(self.noise, self.envs.starts, self.rng.standard_normal(shape, np.float32))
+            return self.random_actions()
+        normal = self.rng.standard_normal(self.noise.shape, np.float32)
+        self.noise = self.next_noise(self.noise, self.envs.starts, normal)
         return (self.best(observations) + self.noise).clip(-1, 1)
 
     # --- learning
 
     def step(self) -> Metrics:
         """Take one step in every environment, and the gradient steps that are due."""
-        config, envs = self.config, self.envs
-        observations = envs.observations
-        actions = self.explore(observations)
-        moved = envs.step(self.bounds.from_unit(actions))
-        self.replay.add(observations, actions, moved.rewards, moved.next_observations, moved.terminated)
-        if self.normalizer is not None:
-            self.normalizer.update(self.vectors(torch.from_numpy(observations).to(self.device)))
-        before, self.count = self.count, self.count + envs.num_envs
-
-        metrics = episode_metrics(moved.episodes)
-        rounds = crossings(before, self.count, config.train_every)
-        if rounds and self.count > config.learning_starts:
-            lr = scheduled(config.lr, config.schedule, self.progress)
-            metrics |= averaged([self.learn(lr) for _ in range(rounds * config.gradient_steps)])
+        metrics, gradient_steps = self.take(self.explore(self.envs.observations))
+        if gradient_steps:
+            lr = scheduled(self.config.lr, self.config.schedule, self.progress)
+            metrics |= averaged([self.learn(lr) for _ in range(gradient_steps)])
             metrics["train/lr"] = lr
         return metrics
 

@@ -27,7 +27,7 @@ from gymnasium import spaces
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from rllab.agent import Agent, AgentConfig, crossings, episode_metrics
+from rllab.agent import Agent, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.config import Config
 from rllab.environments import EnvironmentTask
@@ -35,14 +35,16 @@ from rllab.parts.arrays import Numbers, highest, joined, pick, place
 from rllab.parts.encoders import Dueling, multiply_adds, network_for
 from rllab.parts.experience import check_room, make_replay
 from rllab.parts.losses import LOSSES
-from rllab.parts.networks import Activation, NetworkName, Observations, infer
+from rllab.parts.networks import NetworkName, Observations, infer
 from rllab.parts.normalise import RunningNormalizer
-from rllab.parts.optim import GradientSteps, OptimizerName
+from rllab.parts.optim import GradientSteps
 from rllab.parts.replay import Batch
-from rllab.parts.schedules import Schedule, linear, scheduled
+from rllab.parts.schedules import linear, scheduled
+from rllab.parts.twins import polyak
+from rllab_agents.off_policy import ReplayConfig
 
 
-class QNetworkConfig(AgentConfig):
+class QNetworkConfig(ReplayConfig):
     """Hyperparameters of DQN, and of what learns a distribution in its place."""
 
     network: NetworkName = "auto"
@@ -51,35 +53,11 @@ class QNetworkConfig(AgentConfig):
     hidden: tuple[PositiveInt, ...] = (64, 64)
     """Units of the hidden layers; those of a cnn follow its 512 units, and the paper has none."""
 
-    activation: Activation = "relu"
-    """What follows each hidden layer."""
-
-    normalize_observations: bool = False
-    """Shift and scale observations by running statistics, which are saved with the weights."""
-
-    optimizer: OptimizerName = "adam"
-    """The rule for gradient steps."""
-
     lr: PositiveFloat = 1e-3
-    """Step size of the optimiser."""
-
-    schedule: Schedule = "constant"
-    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
-
     batch_size: PositiveInt = 64
-    """Transitions in a gradient step."""
-
     buffer_size: PositiveInt = 50_000
-    """Transitions the replay buffer holds."""
-
     learning_starts: NonNegativeInt = 1_000
-    """Env steps before the first gradient step."""
-
-    train_every: PositiveInt = 1
-    """Env steps, over all environments, between two rounds of gradient steps."""
-
-    gradient_steps: PositiveInt = 1
-    """Gradient steps in a round, each on a batch of its own."""
+    max_grad_norm: NonNegativeFloat = 10.0
 
     target_every: PositiveInt = 500
     """Env steps, over all environments, between two updates of the target network."""
@@ -105,14 +83,8 @@ class QNetworkConfig(AgentConfig):
     priority_beta: float = Field(default=0.4, ge=0, le=1)
     """How far weights in the loss make up for --prioritized; it goes up to 1 over training."""
 
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount of a reward one step later."""
-
     clip_rewards: bool = False
     """Learn from the sign of rewards, as for Atari; the returns that are reported are those of raw ones."""
-
-    max_grad_norm: NonNegativeFloat = 10.0
-    """The gradient is clipped to this norm; 0: no clipping."""
 
     exploration_fraction: float = Field(default=0.1, ge=0, le=1)
     """Share of training over which epsilon falls from 1 to --final-epsilon."""
@@ -121,26 +93,7 @@ class QNetworkConfig(AgentConfig):
     """Share of random actions after that."""
 
     @model_validator(mode="after")
-    def _updates_happen(self) -> Self:
-        if self.learning_starts >= self.timesteps:
-            raise ValueError(
-                f"--learning-starts {self.learning_starts} is not below --timesteps {self.timesteps}: "
-                "no update would ever happen"
-            )
-        # a round comes after each multiple of train_every that is above learning_starts and at most timesteps
-        if self.timesteps // self.train_every <= self.learning_starts // self.train_every:
-            raise ValueError(
-                f"--train-every {self.train_every} has no multiple above --learning-starts {self.learning_starts} "
-                f"and up to --timesteps {self.timesteps}: no update would ever happen; make --train-every smaller"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _buffer_is_large_enough(self) -> Self:
-        if self.batch_size > self.buffer_size:
-            raise ValueError(
-                f"--batch-size {self.batch_size} is larger than the replay buffer: --buffer-size {self.buffer_size}"
-            )
+    def _n_steps_fit(self) -> Self:
         if self.n_step * self.num_envs > self.buffer_size:
             raise ValueError(
                 f"--buffer-size {self.buffer_size} has no room for --n-step {self.n_step} of --num-envs "
@@ -336,9 +289,6 @@ class DQN(Agent):
         self.replay.update(batch, error)
         return loss
 
-    @torch.no_grad()
     def update_target(self, updates: int = 1) -> None:
         """Move the target network towards the online one: by `tau`, `updates` times; all the way if it is 1."""
-        share = 1 - (1 - self.config.tau) ** updates
-        for target, online in zip(self.target.parameters(), self.q.parameters(), strict=True):
-            target.lerp_(online, share)
+        polyak(self.target, self.q, 1 - (1 - self.config.tau) ** updates)

@@ -1,43 +1,35 @@
-"""What sac, td3 and ddpg have in common: the hyperparameters of learning box actions from a replay buffer."""
+"""What methods with a replay buffer share: options, and how sac, td3 and ddpg come by their experience.
+
+A method page (dqn.py, ddpg.py, sac.py) says how it acts, and what it makes of a batch: its losses and its loop.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from gymnasium import spaces
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from torch import Tensor
 
-from rllab.agent import AgentConfig
+from rllab.agent import Agent, GradientConfig, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
-from rllab.parts.networks import Activation, Observations
-from rllab.parts.optim import OptimizerName
-from rllab.parts.schedules import Schedule
+from rllab.parts.experience import check_room
+from rllab.parts.memory import keep_freed_memory
+from rllab.parts.networks import Observations
+from rllab.parts.normalise import RunningNormalizer
+from rllab.parts.replay import ReplayBuffer
 from rllab.parts.squashed import ActionBounds
 
 
-class OffPolicyConfig(AgentConfig):
-    """Hyperparameters of actor-critic methods with a replay buffer."""
-
-    hidden: tuple[PositiveInt, ...] = (256, 256)
-    """Units of the hidden layers, of policy and critics alike."""
-
-    activation: Activation = "relu"
-    """What follows each hidden layer."""
+class ReplayConfig(GradientConfig):
+    """Hyperparameters of methods with a replay buffer."""
 
     normalize_observations: bool = False
     """Shift and scale observations by running statistics, which are saved with the weights."""
-
-    optimizer: OptimizerName = "adam"
-    """The rule for gradient steps."""
-
-    lr: PositiveFloat = 3e-4
-    """Step size of the optimisers."""
-
-    schedule: Schedule = "constant"
-    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
 
     batch_size: PositiveInt = 256
     """Transitions in a gradient step."""
@@ -46,22 +38,13 @@ class OffPolicyConfig(AgentConfig):
     """Transitions the replay buffer holds."""
 
     learning_starts: NonNegativeInt = 100
-    """Env steps with random actions before the first gradient step."""
+    """Env steps before the first gradient step."""
 
     train_every: PositiveInt = 1
     """Env steps, over all environments, between two rounds of gradient steps."""
 
     gradient_steps: PositiveInt = 1
     """Gradient steps in a round, each on a batch of its own."""
-
-    tau: float = Field(default=0.005, gt=0, le=1)
-    """How far the target networks move towards the online ones at an update."""
-
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount of a reward one step later."""
-
-    max_grad_norm: NonNegativeFloat = 0.0
-    """The gradients of policy and critics are clipped to this norm; 0: no clipping."""
 
     @model_validator(mode="after")
     def _updates_happen(self) -> Self:
@@ -78,15 +61,100 @@ class OffPolicyConfig(AgentConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> Self:
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"--batch-size {self.batch_size} is larger than the replay buffer: --buffer-size {self.buffer_size}"
+            )
+        return self
 
-def refusal(task: EnvironmentTask) -> str | None:
-    """Return why `task` does not fit: actions have to be a bounded box, observations vectors."""
-    space = task.observation_space
-    if (reason := ActionBounds.refusal(task.action_space) or Observations.refusal(space)) is not None:
-        return reason
-    if Observations(space).is_image:
-        return f"it takes vectors, and the observations are images of {space.shape}; a2c and ppo take images"
-    return None
+
+class OffPolicyConfig(ReplayConfig):
+    """Hyperparameters of actor-critic methods with a replay buffer."""
+
+    hidden: tuple[PositiveInt, ...] = (256, 256)
+    """Units of the hidden layers, of policy and critics alike."""
+
+    learning_starts: NonNegativeInt = 100
+    """Env steps with random actions before the first gradient step."""
+
+    tau: float = Field(default=0.005, gt=0, le=1)
+    """How far the target networks move towards the online ones at an update."""
+
+
+class OffPolicyAgent(Agent):
+    """An agent with a policy over box actions, which learns from a replay buffer.
+
+    Actions are those in [-1, 1] everywhere but in the environments, to whose bounds they are scaled.
+
+    Attributes:
+        vectors: turns observations into vectors.
+        normalizer: of these vectors; None without --normalize-observations.
+        bounds: scales actions.
+        replay: the last transitions.
+    """
+
+    config: Any
+    reductions = {"train/lr": "last"}
+    transient: ClassVar[frozenset[str]] = Agent.transient | {"bounds"}
+
+    @classmethod
+    def refusal(cls, config: OffPolicyConfig, task: EnvironmentTask) -> str | None:
+        """Return why it cannot act in `task`: it takes box actions with bounds, and vectors to look at."""
+        space = task.observation_space
+        if (reason := ActionBounds.refusal(task.action_space) or Observations.refusal(space)) is not None:
+            return reason
+        if Observations(space).is_image:
+            return f"it takes vectors, and the observations are images of {space.shape}; a2c and ppo take images"
+        check_room(space, config.buffer_size, action_bytes=4 * spaces.flatdim(task.action_space))
+        return None
+
+    def __init__(self, config: Any, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
+        super().__init__(config, task, device=device, streams=streams)
+        self.vectors = Observations(task.observation_space).to(device)
+        self.normalizer = RunningNormalizer(self.vectors.size, device=device) if config.normalize_observations else None
+        self.bounds = ActionBounds(task.action_space)
+
+    def setup(self) -> None:
+        """Make the environments and the replay buffer."""
+        super().setup()
+        keep_freed_memory()
+        config, space = self.config, self.observation_space
+        assert space.shape is not None
+        self.rng = self.streams.numpy("exploration")
+        self.replay_rng = self.streams.numpy("replay")
+        self.replay = ReplayBuffer(
+            config.buffer_size, space.shape, space.dtype, (self.bounds.size,), np.float32, device=self.device
+        )
+
+    def inputs(self, observations: Tensor) -> Tensor:
+        """Return observations as the networks take them, (batch, size) float32."""
+        vectors: Tensor = self.vectors(observations)
+        return self.normalizer(vectors) if self.normalizer is not None else vectors
+
+    def random_actions(self) -> np.ndarray:
+        """Return actions for all environments, drawn uniformly from [-1, 1], (n, actions)."""
+        return self.rng.uniform(-1, 1, (self.envs.num_envs, self.bounds.size)).astype(np.float32)
+
+    def take(self, actions: np.ndarray) -> tuple[Metrics, int]:
+        """Take one step in every environment, and keep what came of it.
+
+        Args:
+            actions: (n, actions) in [-1, 1].
+
+        Returns:
+            What is known of episodes that ended, and how many gradient steps are due.
+        """
+        config, envs = self.config, self.envs
+        observations = envs.observations
+        moved = envs.step(self.bounds.from_unit(actions))
+        self.replay.add(observations, actions, moved.rewards, moved.next_observations, moved.terminated)
+        if self.normalizer is not None:
+            self.normalizer.update(self.vectors(torch.from_numpy(observations).to(self.device)))
+        before, self.count = self.count, self.count + envs.num_envs
+        rounds = crossings(before, self.count, config.train_every) if self.count > config.learning_starts else 0
+        return episode_metrics(moved.episodes), rounds * config.gradient_steps
 
 
 def connections(config: OffPolicyConfig, task: EnvironmentTask, *, critic: bool, outputs: int = 1) -> float:

@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from rllab.agent import Agent, AgentConfig, episode_metrics
+from rllab.agent import Agent, GradientConfig, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.parts import distributions
@@ -28,15 +28,15 @@ from rllab.parts.distributions import distribution_for
 from rllab.parts.encoders import multiply_adds, network_for
 from rllab.parts.losses import squared
 from rllab.parts.networks import Activation, NetworkName, Observations, infer
-from rllab.parts.optim import GradientSteps, OptimizerName
+from rllab.parts.optim import GradientSteps
 from rllab.parts.policy_losses import normalised, policy_gradient
 from rllab.parts.returns import rewards_to_go
-from rllab.parts.schedules import Schedule, scheduled
+from rllab.parts.schedules import scheduled
 from rllab.vectorenv import Episode
 from rllab_agents.policies import Actor
 
 
-class ReinforceConfig(AgentConfig):
+class ReinforceConfig(GradientConfig):
     """Hyperparameters of REINFORCE (Williams, 1992)."""
 
     num_envs: PositiveInt = 4
@@ -57,19 +57,12 @@ class ReinforceConfig(AgentConfig):
     """Units of the hidden layers, policy and value network have their own; for images, of those after the CNN."""
 
     activation: Activation = "tanh"
-    """What follows each hidden layer."""
 
     initial_std: PositiveFloat = 1.0
     """Standard deviation of Box actions at the start, in their units; it is learned, one number for each dimension."""
 
-    optimizer: OptimizerName = "adam"
-    """The rule for gradient steps."""
-
     lr: PositiveFloat = 3e-3
     """Step size of the policy's optimiser."""
-
-    schedule: Schedule = "constant"
-    """How the step size goes on: constant, linear or cosine to 0 at the end, or onecycle, up and then down."""
 
     value_lr: PositiveFloat = 3e-3
     """Step size of the value network's optimiser, always Adam."""
@@ -79,9 +72,6 @@ class ReinforceConfig(AgentConfig):
 
     max_grad_norm: NonNegativeFloat = 0.5
     """The policy's gradient is clipped to this norm; 0: no clipping."""
-
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount of a reward one step later."""
 
     entropy_coef: NonNegativeFloat = 0.0
     """Weight of the policy's entropy, which is to be high."""
@@ -140,10 +130,14 @@ class Reinforce(Agent):
         config = self.config
         self.rng = self.streams.numpy("exploration")
         self.optimizer = GradientSteps(
-            self.policy, optimizer=config.optimizer, lr=config.lr, max_grad_norm=config.max_grad_norm
+            self.policy,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            max_grad_norm=config.max_grad_norm,
+            fast=config.fast,
         )
         if self.value is not None:
-            self.value_optimizer = GradientSteps(self.value, lr=config.value_lr)
+            self.value_optimizer = GradientSteps(self.value, lr=config.value_lr, fast=config.fast)
 
     # --- acting
 

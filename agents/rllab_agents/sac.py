@@ -20,25 +20,22 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from rllab.agent import Agent, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.parts import squashed
-from rllab.parts.memory import keep_freed_memory
-from rllab.parts.networks import Observations, infer, mlp
-from rllab.parts.normalise import RunningNormalizer
+from rllab.parts.networks import infer, mlp
 from rllab.parts.optim import GradientSteps
-from rllab.parts.replay import Batch, ReplayBuffer
+from rllab.parts.replay import Batch
 from rllab.parts.schedules import scheduled
 from rllab.parts.twins import Critics, polyak
-from rllab_agents.off_policy import OffPolicyConfig, averaged, connections, refusal
+from rllab_agents.off_policy import OffPolicyAgent, OffPolicyConfig, averaged, connections
 
 
 class SACConfig(OffPolicyConfig):
@@ -62,18 +59,12 @@ class Temperature(nn.Module):
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha)))
 
 
-class SAC(Agent):
+class SAC(OffPolicyAgent):
     """Soft actor-critic with two critics and a learned temperature."""
 
     Config = SACConfig
     config: SACConfig
     reductions = {"train/lr": "last", "train/alpha": "last"}
-    transient: ClassVar[frozenset[str]] = Agent.transient | {"bounds"}
-
-    @classmethod
-    def refusal(cls, config: SACConfig, task: EnvironmentTask) -> str | None:
-        """Return why SAC cannot act in `task`: it needs box actions with bounds, and vectors to look at."""
-        return refusal(task)
 
     @classmethod
     def work(cls, config: SACConfig, task: EnvironmentTask) -> float:
@@ -87,9 +78,6 @@ class SAC(Agent):
 
     def __init__(self, config: SACConfig, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
-        self.vectors = Observations(task.observation_space).to(device)
-        self.normalizer = RunningNormalizer(self.vectors.size, device=device) if config.normalize_observations else None
-        self.bounds = squashed.ActionBounds(task.action_space)
         size, actions = self.vectors.size, self.bounds.size
         self.actor = mlp(size, config.hidden, 2 * actions, config.activation).to(device)  # mean and log std
         self.critics = Critics(size, actions, config.hidden, config.activation).to(device)
@@ -98,28 +86,16 @@ class SAC(Agent):
         self.target_entropy = -float(actions) if config.target_entropy is None else config.target_entropy
 
     def setup(self) -> None:
-        """Make the replay buffer and the optimisers."""
+        """Make the replay buffer, the optimisers and the stream of the noise in gradient steps."""
         super().setup()
-        keep_freed_memory()
-        config, space = self.config, self.observation_space
-        assert space.shape is not None
-        self.rng = self.streams.numpy("exploration")
-        self.replay_rng = self.streams.numpy("replay")
+        config = self.config
         self.noise_rng = self.streams.torch("noise", self.device)
-        self.replay = ReplayBuffer(
-            config.buffer_size, space.shape, space.dtype, (self.bounds.size,), np.float32, device=self.device
-        )
-        options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr}
+        options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr, "fast": config.fast}
         self.critic_steps = GradientSteps(self.critics, **options, max_grad_norm=config.max_grad_norm)
         self.actor_steps = GradientSteps(self.actor, **options, max_grad_norm=config.max_grad_norm)
         self.temperature_steps = GradientSteps(self.temperature, **options) if self.temperature is not None else None
 
     # --- acting
-
-    def inputs(self, observations: Tensor) -> Tensor:
-        """Return observations as the networks take them, (batch, size) float32."""
-        vectors: Tensor = self.vectors(observations)
-        return self.normalizer(vectors) if self.normalizer is not None else vectors
 
     def outputs(self, observations: np.ndarray) -> np.ndarray:
         """Return the policy's mean and log standard deviation before they are squashed, (n, 2 * actions)."""
@@ -142,10 +118,10 @@ class SAC(Agent):
 
     def explore(self, observations: np.ndarray) -> np.ndarray:
         """Return samples of the policy, or of anything before learning starts, (n, actions) in [-1, 1]."""
-        shape = (len(observations), self.bounds.size)
         if self.count < self.config.learning_starts:
-            return self.rng.uniform(-1, 1, shape).astype(np.float32)
-        return squashed.act(self.outputs(observations), self.rng.standard_normal(shape, np.float32))
+            return self.random_actions()
+        noise = self.rng.standard_normal((len(observations), self.bounds.size), np.float32)
+        return squashed.act(self.outputs(observations), noise)
 
     # --- learning
 
@@ -158,20 +134,10 @@ class SAC(Agent):
 
     def step(self) -> Metrics:
         """Take one step in every environment, and the gradient steps that are due."""
-        config, envs = self.config, self.envs
-        observations = envs.observations
-        actions = self.explore(observations)
-        moved = envs.step(self.bounds.from_unit(actions))
-        self.replay.add(observations, actions, moved.rewards, moved.next_observations, moved.terminated)
-        if self.normalizer is not None:
-            self.normalizer.update(self.vectors(torch.from_numpy(observations).to(self.device)))
-        before, self.count = self.count, self.count + envs.num_envs
-
-        metrics = episode_metrics(moved.episodes)
-        rounds = crossings(before, self.count, config.train_every)
-        if rounds and self.count > config.learning_starts:
-            lr = scheduled(config.lr, config.schedule, self.progress)
-            metrics |= averaged([self.learn(lr) for _ in range(rounds * config.gradient_steps)])
+        metrics, gradient_steps = self.take(self.explore(self.envs.observations))
+        if gradient_steps:
+            lr = scheduled(self.config.lr, self.config.schedule, self.progress)
+            metrics |= averaged([self.learn(lr) for _ in range(gradient_steps)])
             metrics |= {"train/lr": lr, "train/alpha": self.alpha}
         return metrics
 

@@ -31,7 +31,7 @@ class CartPoleVector(CartPoleVectorEnv):
     metadata: dict[str, Any] = {**CartPoleVectorEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
     faster_from: ClassVar[int] = 16
 
-    state: Array
+    state: Any
     """(4, num_envs): position, velocity, angle and angular velocity."""
 
     def step(self, action: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:

@@ -7,14 +7,24 @@ agent: the next observation, the true final one where an episode ended, and no r
 |---|---|---|
 | loop (`rllab.vectorenv`) | one for each environment | everything; every evaluation |
 | native (`rllab.backends.native`) | one for all | many environments that someone has written in NumPy as one |
-| workers (`rllab.backends.workers`) | one for each environment, those of the loop | steps of milliseconds, on several cores |
+| workers (`rllab.backends.workers`) | those of the loop | steps of milliseconds, on several cores |
 
 `auto` takes a native vector from that number of environments on from which it is measured to be faster (the class says
 so itself, in `faster_from`), else the loop; workers never by itself, as it does not know how long a step takes.
 
-Environment steps a second through each of them, actions included, one thread of a slow core (AMD EPYC, busy):
+Thousands of environment steps a second, loop and native, one thread of a slow core (AMD EPYC):
 
-FIGURES
+| environments | CartPole-v1 | Catch-v0 | Corridor-v0 | GridWorld-v0 |
+|---|---|---|---|---|
+| 1 | 84, 16 | 153, 25 | 205, 46 | 201, 46 |
+| 8 | 120, 126 | 270, 192 | 388, 386 | 385, 367 |
+| 16 | 126, 228 | 285, 370 | 393, 648 | 397, 721 |
+| 64 | 121, 701 | 299, 1184 | 388, 2156 | 364, 2219 |
+| 256 | 112, 2331 | 290, 2558 | 317, 6474 | 250, 6388 |
+
+So these say `faster_from = 16`. Workers take 0.1 to 0.3 ms a step more than what their environments take, whatever
+these are: about 9 thousand steps of 8 CartPoles a second, from 2 processes. `rllab doctor --calibrate METHOD ENV`
+measures all of them within a training.
 """
 
 from __future__ import annotations

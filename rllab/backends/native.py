@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium
@@ -27,7 +26,7 @@ from gymnasium.vector import AutoresetMode
 
 from rllab import plugins
 from rllab.envstate import STRATEGIES
-from rllab.errors import RunFailed, one_line
+from rllab.errors import one_line
 from rllab.seeding import preserved_globals
 from rllab.state import State, Stateful, UncapturedState
 from rllab.vectorenv import FAULTS, Episode, Transition, VectorEnv, two_seeds
@@ -93,7 +92,8 @@ class NativeEnvs(VectorEnv):
     @property
     def starts(self) -> npt.NDArray[np.bool_]:
         """Return where `observations` are the first of an episode: (num_envs,) bool."""
-        return self._steps == 0
+        starts: npt.NDArray[np.bool_] = self._steps == 0
+        return starts
 
     def reset(self) -> Any:
         """Begin new episodes everywhere; the first call seeds the random stream."""

@@ -7,12 +7,15 @@ streams: whatever the number of workers, observations, rewards and errors are th
 That is also why it is not `gymnasium.vector.AsyncVectorEnv`: in SAME_STEP mode that does the same, but it has a process
 and a message for each environment, cannot leave some of them alone, and hangs when a worker has died.
 
-Measured on two busy slow cores: PLACEHOLDER
+Measured on two busy slow cores: the first vector of a process waits 4 to 6 s for a server that imports torch and
+rllab, each further one 0.15 s (a fresh interpreter for each worker, "spawn": 4 s for each). Then 8 CartPoles make 9,000
+steps a second with two workers, 2,600 with AsyncVectorEnv's eight; 2 of them 2,900 and 4,200.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import multiprocessing
 import os
@@ -114,7 +117,9 @@ class WorkerEnvs(VectorEnv):
         moved = [transition for transition, _ in answers]
         whole = Transition(
             _joined([part.next_observations for part in moved]),
-            *(np.concatenate([getattr(part, name) for part in moved]) for name in ("rewards", "terminated", "truncated")),
+            np.concatenate([part.rewards for part in moved]),
+            np.concatenate([part.terminated for part in moved]),
+            np.concatenate([part.truncated for part in moved]),
             [episode for part in moved for episode in part.episodes],
         )
         for i, over in zip(chosen, (whole.terminated | whole.truncated).tolist(), strict=True):
@@ -192,7 +197,7 @@ class WorkerEnvs(VectorEnv):
         bounds = np.linspace(0, self.num_envs, self._processes + 1).astype(int).tolist()
         context = _context()
         _pools.add(self)
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in itertools.pairwise(bounds):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), name="rllab-environments")
             process.start()
@@ -238,7 +243,7 @@ class WorkerEnvs(VectorEnv):
         first, last = worker.share.start, worker.share.stop - 1
         at = f"step {self._total // self.num_envs + 1} of each" if doing == "step" else f"at {doing!r}"
         which = f"environment {first}" if first == last else f"environments {first} to {last}"
-        hint = "In a script of your own, train below `if __name__ == \"__main__\":`." if doing == "open" else None
+        hint = 'In a script of your own, train below `if __name__ == "__main__":`.' if doing == "open" else None
         return RunFailed(
             f"{self._source.name} ({which} of {self.num_envs}, {at}): the worker process died ({code})", hint
         )

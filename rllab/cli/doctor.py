@@ -112,9 +112,7 @@ def _report(findings: list[Finding]) -> None:
         click.echo(f"{mark} {finding.name.ljust(width)}  {finding.value}".rstrip())
 
 
-def _calibrate(
-    method: str | None, target: str | None, values: dict[str, int], seconds: float, as_json: bool
-) -> None:
+def _calibrate(method: str | None, target: str | None, values: dict[str, int], seconds: float, as_json: bool) -> None:
     """Measure how fast a method trains in each way, and print a table."""
     if method is None or target is None:
         raise UsageError(

@@ -6,6 +6,9 @@
 Autograd does the same sums in another order, so that the last bits differ. For small networks and batches, what it
 keeps beside them (a graph, a node for each operation, a tensor for each gradient), and what torch does around each
 operation, takes several times as long as the sums. Here NumPy does them, on the memory of the parameters.
+
+A whole perceptron as one node of autograd's graph does not pay: for 64x64 units its engine's part remains, and takes
+longer than all else together.
 """
 
 from __future__ import annotations
@@ -109,41 +112,11 @@ def backward(
         return np.dot(gradient, layers[0].weights) if by_inputs else None
 
 
-class _Node(torch.autograd.Function):
-    """Both passes as one node of an autograd graph; a gradient of the gradient is refused."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, layers: Sequence[Layer], *parameters: Tensor) -> Tensor:
-        """Return the outputs (B, outputs) for inputs (B, inputs); the layers are those of the parameters."""
-        ctx.save_for_backward(inputs, *parameters)  # so that autograd notices if they change in between
-        ctx.layers = layers
-        ctx.passed = forward(layers, inputs.detach().numpy())
-        return torch.from_numpy(ctx.passed[-1])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        """Return the gradients by the inputs and by the parameters, for those who need them."""
-        _, *parameters = ctx.saved_tensors  # raises if they have changed
-        by_inputs, _, *needed = ctx.needs_input_grad
-        parts = [np.empty(p.shape, np.float32) for p in parameters] if any(needed) else None
-        slopes = grad_outputs[0].numpy(force=True)
-        before = backward(ctx.layers, ctx.passed, slopes, parts, by_inputs=by_inputs)
-        tensors = [None] * len(needed) if parts is None else map(torch.from_numpy, parts)
-        return None if before is None else torch.from_numpy(before), None, *tensors
-
-
 class MLP(nn.Sequential):
     """Layers one after the other, without the hooks of each.
 
     For a small batch, what a module does around its `forward` takes as long as the multiplication in it.
-
-    Attributes:
-        one_node: whether a gradient goes through it as written out here, as one node of the graph
-            instead of a dozen, where `in_numpy` can. `GradientSteps` sets it.
     """
-
-    one_node = False
 
     def forward(self, input: Any) -> Any:
         """Return (batch, outputs) for inputs (batch, inputs): a tensor for a tensor, an array for an array."""
@@ -151,25 +124,9 @@ class MLP(nn.Sequential):
             if (layers := in_numpy(self)) is None:
                 raise TypeError("this network takes tensors; `infer` takes arrays for any network")
             return forward(layers, input)[-1]
-        if (
-            self.one_node
-            and torch.is_grad_enabled()
-            and _is_plain(input, self)
-            and (layers := in_numpy(self)) is not None
-        ):
-            return _Node.apply(input, layers, *_parameters(self))  # type: ignore[no-untyped-call]
         for layer in self:
             input = layer.forward(input)
         return input
-
-
-def _is_plain(inputs: Tensor, network: MLP) -> bool:
-    """Whether inputs are (batch, inputs) in float32 on the CPU, and nothing is traced, cast or lent by `torch.func`."""
-    if inputs.ndim != 2 or inputs.dtype is not torch.float32 or inputs.device.type != "cpu":
-        return False
-    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        return False
-    return all(type(parameter) is nn.Parameter for parameter in _parameters(network))
 
 
 class _Seen(NamedTuple):

@@ -14,9 +14,9 @@ autograd's bookkeeping (for small networks most of the time of an update):
     outputs = optimizer.forward(inputs)
     optimizer.descend(loss, gradient)
 
-Perceptrons on the CPU go through `rllab.parts.backprop`, in NumPy, which for small ones takes a fraction of the time.
-The second way does so with arrays, too: then nothing of an update but Adam is left to torch. `fast=False` leaves
-everything to torch; the numbers differ in the last bits.
+The second way leads perceptrons on the CPU through `rllab.parts.backprop`, in NumPy, which for small ones takes a
+fraction of the time; with arrays, nothing of an update but Adam is left to torch. `fast=False` leaves everything to
+torch; the numbers differ in the last bits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from rllab.config import Config
 from rllab.errors import RunFailed, UsageError
-from rllab.parts.backprop import MLP, Backprop, Passes, WrittenOut
+from rllab.parts.backprop import Backprop, Passes, WrittenOut
 from rllab.parts.schedules import Schedule
 from rllab.state import capture, restore
 
@@ -118,9 +118,6 @@ class GradientSteps:
         self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
         self._network = modules[0] if len(modules) == 1 else None
         self._fast = fast and self._check_now
-        for part in (part for module in modules for part in module.modules()):
-            if isinstance(part, MLP):
-                part.one_node = self._fast
         self._written_out = self._backprop()
         self.takes_arrays = isinstance(self._written_out, Backprop)
         assert self._flat.grad is not None

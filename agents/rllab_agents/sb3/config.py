@@ -19,6 +19,7 @@ from pydantic import (
 from rllab.agent import AgentConfig
 from rllab.parts.networks import Activation
 from rllab.parts.schedules import Schedule
+from rllab_agents.actor_critic import whole_rollout
 
 
 def _read_pairs(value: Any) -> Any:
@@ -195,14 +196,7 @@ class OnPolicyConfig(SB3Config):
 
     @model_validator(mode="after")
     def _a_rollout_fits(self) -> Self:
-        if (rollout := self.num_envs * self.rollout_steps) > self.timesteps:
-            most = self.timesteps // self.num_envs
-            say = f"--rollout-steps {most} or fewer" if most else f"--timesteps {rollout} or more"
-            raise ValueError(
-                f"--timesteps {self.timesteps} is less than one rollout, --num-envs {self.num_envs} times "
-                f"--rollout-steps {self.rollout_steps}: say {say}"
-            )
-        if self.normalize_advantages and rollout == 1:
+        if whole_rollout(self) == 1 and self.normalize_advantages:
             raise ValueError(
                 "--normalize-advantages needs more than one step in a rollout: --rollout-steps 2 or --num-envs 2"
             )

@@ -34,7 +34,7 @@ def test_info_of_a_method_shows_each_hyperparameter_with_default_and_text(rllab)
     assert done.code == 0
     assert done.out.startswith(f"dqn, from rllab {__version__}\n")
     assert any(
-        line.split()[:2] == ["--hidden", "64,64"] and "Units of the hidden layers." in line
+        line.split()[:2] == ["--hidden", "64,64"] and "Units of the hidden layers" in line
         for line in done.out.splitlines()
     )
     assert "Preset CartPole-v1:" in done.out
