@@ -182,7 +182,7 @@ class _Trial:
         self._algorithm: Any = None
         self._choice: Any = None
         self._every_step_learns = True
-        self._new = lambda: self._built(method, target, values)
+        self._asked = method, target, values
 
     def prepare(self, seconds: float) -> None:
         """Build the algorithm, and train it until it has learnt once, or for so many seconds."""
@@ -241,7 +241,7 @@ class _Trial:
         return experiment.build(planned, threads=self.setting.threads)
 
     def _begin(self) -> None:
-        self._algorithm, self._choice = self._new()
+        self._algorithm, self._choice = self._built(*self._asked)
         self._algorithm.setup()
 
     def _goes_on(self) -> bool:

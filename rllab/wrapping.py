@@ -111,5 +111,7 @@ def _wrapped(env: Env, name: str) -> Env:
             "It is called with the environment alone.",
         ) from error
     if not isinstance(made, gymnasium.Env):
-        raise UsageError(f"--env-wrapper {name} is no wrapper of Gymnasium", "gymnasium.Wrapper is what it starts from.")
+        raise UsageError(
+            f"--env-wrapper {name} is no wrapper of Gymnasium", "gymnasium.Wrapper is what it starts from."
+        )
     return made

@@ -212,7 +212,8 @@ class ActorCriticAgent(Agent):
         rollout, config = self.rollout, self.config
         v = np.empty((rollout.steps + 1, rollout.num_envs), np.float32)  # V of all observations
         v[:-1] = values.numpy(force=True).reshape(rollout.steps, rollout.num_envs)
-        v[-1] = self.policy.values(*self._came_to())
+        # where the last step ended an episode, this is of the next one, and stands for nothing
+        v[-1] = self.policy.values(rollout.observations[-1], self.memory)
         advantages = gae(
             self._rewards(),
             v[:-1],
@@ -225,13 +226,6 @@ class ActorCriticAgent(Agent):
         both = np.stack([advantages, advantages + v[:-1]]).astype(np.float32).reshape(2, -1)
         advantage, returns = torch.from_numpy(both).to(self.device)
         return advantage, returns
-
-    def _came_to(self) -> tuple[np.ndarray, Tensor | None]:
-        """Return the observations after the rollout, and the memory, empty where an episode has just begun."""
-        observations, starts = self.rollout.observations[-1], self.rollout.starts[-1]
-        if self.memory is None:
-            return observations, None
-        return observations, self.memory * torch.from_numpy(~starts).to(self.memory)[:, None]
 
     def _rewards(self) -> np.ndarray:
         """Return the rewards to learn from, (T, n): normalised if asked for."""

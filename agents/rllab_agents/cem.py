@@ -129,7 +129,7 @@ class CEM(Agent):
                 return f"it takes Box actions with finite bounds, not {space}"
         elif not isinstance(space, spaces.Discrete):
             return f"it takes Discrete and Box actions, not {space}"
-        return Observations.refusal(task.observation_space)
+        return Observations.refusal(task.observation_space, "mlp")
 
     @classmethod
     def work(cls, config: CEMConfig, task: EnvironmentTask) -> float:
@@ -138,7 +138,7 @@ class CEM(Agent):
 
     def __init__(self, config: CEMConfig, task: EnvironmentTask, *, device: torch.device, streams: Any) -> None:
         super().__init__(config, task, device=device, streams=streams)
-        self.vectors = Observations(task.observation_space)
+        self.vectors = Observations(task.observation_space, "mlp")
         sizes = [self.vectors.size, *config.hidden, spaces.flatdim(task.action_space)]
         self.policies = Policies(sizes, config.activation, config.initial_std)
 

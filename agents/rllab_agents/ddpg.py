@@ -23,14 +23,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
 
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
+from rllab.parts.arrays import Numbers
 from rllab.parts.networks import infer, mlp
 from rllab.parts.optim import GradientSteps
 from rllab.parts.replay import Batch
 from rllab.parts.schedules import scheduled
+from rllab.parts.squashed import squash
 from rllab.parts.twins import Critics, polyak
 from rllab_agents.off_policy import OffPolicyAgent, OffPolicyConfig, averaged, connections
 
@@ -86,8 +87,7 @@ class DDPG(OffPolicyAgent):
 
     def best(self, observations: np.ndarray) -> np.ndarray:
         """Return the policy's actions, (n, actions) in [-1, 1]."""
-        outputs = infer(self.actor, self.inputs(torch.from_numpy(observations).to(self.device)))
-        actions: np.ndarray = np.tanh(outputs)
+        actions: np.ndarray = np.tanh(infer(self.actor, self.inputs(observations)))
         return actions
 
     def next_noise(self, noise: np.ndarray, starts: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -135,37 +135,47 @@ class DDPG(OffPolicyAgent):
             metrics["train/lr"] = lr
         return metrics
 
+    @np.errstate(all="ignore")  # the optimiser finds a loss that is not finite
     def learn(self, lr: float) -> Metrics:
         """Take one gradient step of critic and policy on a fresh batch; the targets follow."""
-        batch = self.replay.sample(self.config.batch_size, self.replay_rng)
+        batch = self.batch()
         observations = self.inputs(batch.observations)  # (B, size)
-        value_loss = self.value_loss(observations, batch.actions, self.targets(batch))
-        self.critic_steps(value_loss, lr=lr)
-        policy_loss = self.policy_loss(observations)
-        self.actor_steps(policy_loss, lr=lr)
+        value_loss = self.update_critics(observations, batch.actions, self.targets(batch), lr)
+        policy_loss = self.update_policy(observations, lr)
         self.update_targets()
-        return {"train/value_loss": value_loss.detach(), "train/policy_loss": policy_loss.detach()}
+        return {"train/value_loss": value_loss, "train/policy_loss": policy_loss}
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> Tensor:
+    def targets(self, batch: Batch) -> Numbers:
         """Return y = r + gamma * Q_target(s', pi_target(s')), without the second term where s' is terminal, (B,)."""
         observations = self.inputs(batch.next_observations)
-        actions = self.target_actor(observations).tanh()  # (B, actions)
-        q: Tensor = self.target_critics(observations, actions).squeeze(0)  # (B,), of (1, B)
+        actions = self.smoothed(squash(self.target_actor(observations)))  # (B, actions)
+        q = self.target_critics.smallest(observations, actions)  # (B,)
         assert q.shape == batch.rewards.shape == batch.terminated.shape
         return batch.rewards + batch.discounts(self.config.gamma) * q
 
-    def value_loss(self, observations: Tensor, actions: Tensor, y: Tensor) -> Tensor:
-        """Return (Q_i(s, a) - y)^2, the mean over the batch, the sum over the critics, if there are several."""
-        error: Tensor = self.critics(observations, actions) - y  # (critics, B)
-        assert error.shape == (self.num_critics, *y.shape)
-        return error.square().mean(1).sum()
+    def smoothed(self, actions: Numbers) -> Numbers:
+        """Return the target policy's actions (B, actions) as they are; TD3 adds noise."""
+        return actions
 
-    def policy_loss(self, observations: Tensor) -> Tensor:
-        """Return -Q(s, pi(s)), a mean over the batch; of several critics the first is asked."""
-        actions = self.actor(observations).tanh()  # (B, actions)
-        q = self.critics.by_actions(observations, actions, first=1)  # (1, B)
-        return -q.mean()
+    def update_critics(self, observations: Numbers, actions: Numbers, y: Numbers, lr: float) -> Numbers:
+        """Descend (Q_i(s, a) - y)^2, the mean over the batch, the sum over the critics, if there are several."""
+        error = self.critic_steps.forward(observations, actions) - y  # (critics, B)
+        assert error.shape == (self.num_critics, *y.shape)
+        loss = (error**2).mean(1).sum()
+        self.critic_steps.descend(loss, 2 * error / len(y), lr=lr)
+        return loss
+
+    def update_policy(self, observations: Numbers, lr: float) -> Numbers:
+        """Descend -Q(s, pi(s)), a mean over the batch; of several critics the first is asked.
+
+        Through the action: dQ/da * dpi/dtheta, and da/du = 1 - a^2 for a = tanh(u).
+        """
+        actions = squash(self.actor_steps.forward(observations))  # (B, actions)
+        q, slope = self.critics.slope(observations, actions, first=1)  # (B,), (B, actions)
+        loss = -q.mean()
+        self.actor_steps.descend(loss, -slope * (1 - actions**2) / len(q), lr=lr)
+        return loss
 
     def update_targets(self) -> None:
         """Move both target networks towards the online ones."""

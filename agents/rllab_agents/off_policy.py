@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
-from torch import Tensor
 
 from rllab.agent import Agent, GradientConfig, crossings, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
+from rllab.parts.arrays import Numbers, alike
 from rllab.parts.experience import check_room
 from rllab.parts.memory import keep_freed_memory
 from rllab.parts.networks import Observations
 from rllab.parts.normalise import RunningNormalizer
-from rllab.parts.replay import ReplayBuffer
+from rllab.parts.optim import GradientSteps
+from rllab.parts.replay import Batch, ReplayBuffer
 from rllab.parts.squashed import ActionBounds
 
 
@@ -86,17 +87,21 @@ class OffPolicyConfig(ReplayConfig):
 class OffPolicyAgent(Agent):
     """An agent with a policy over box actions, which learns from a replay buffer.
 
-    Actions are those in [-1, 1] everywhere but in the environments, to whose bounds they are scaled.
+    Actions are those in [-1, 1] everywhere but in the environments, to whose bounds they are scaled. What learns
+    takes arrays as well as tensors, and `batch` gives those that are faster.
 
     Attributes:
         vectors: turns observations into vectors.
         normalizer: of these vectors; None without --normalize-observations.
         bounds: scales actions.
         replay: the last transitions.
+        actor_steps: trains the policy, and critic_steps the critics.
     """
 
     config: Any
     reductions = {"train/lr": "last"}
+    actor_steps: GradientSteps
+    critic_steps: GradientSteps
     transient: ClassVar[frozenset[str]] = Agent.transient | {"bounds"}
 
     @classmethod
@@ -124,13 +129,14 @@ class OffPolicyAgent(Agent):
         assert space.shape is not None
         self.rng = self.streams.numpy("exploration")
         self.replay_rng = self.streams.numpy("replay")
+        self.noise_rng = self.streams.torch("noise", self.device)  # in gradient steps
         self.replay = ReplayBuffer(
             config.buffer_size, space.shape, space.dtype, (self.bounds.size,), np.float32, device=self.device
         )
 
-    def inputs(self, observations: Tensor) -> Tensor:
+    def inputs(self, observations: Numbers) -> Numbers:
         """Return observations as the networks take them, (batch, size) float32."""
-        vectors: Tensor = self.vectors(observations)
+        vectors = self.vectors(observations)
         return self.normalizer(vectors) if self.normalizer is not None else vectors
 
     def random_actions(self) -> np.ndarray:
@@ -151,10 +157,19 @@ class OffPolicyAgent(Agent):
         moved = envs.step(self.bounds.from_unit(actions))
         self.replay.add(observations, actions, moved.rewards, moved.next_observations, moved.terminated)
         if self.normalizer is not None:
-            self.normalizer.update(self.vectors(torch.from_numpy(observations).to(self.device)))
+            self.normalizer.update(self.vectors(observations))
         before, self.count = self.count, self.count + envs.num_envs
         rounds = crossings(before, self.count, config.train_every) if self.count > config.learning_starts else 0
         return episode_metrics(moved.episodes), rounds * config.gradient_steps
+
+    def batch(self) -> Batch:
+        """Return transitions drawn anew: arrays where both networks take them."""
+        drawn = self.replay.sample(self.config.batch_size, self.replay_rng)
+        return drawn.numpy() if self.actor_steps.takes_arrays and self.critic_steps.takes_arrays else drawn
+
+    def normal(self, like: Numbers) -> Numbers:
+        """Return standard normal noise for the actions of a batch, (B, actions): an array if `like` is one."""
+        return alike(torch.randn(len(like), self.bounds.size, generator=self.noise_rng, device=self.device), like)
 
 
 def connections(config: OffPolicyConfig, task: EnvironmentTask, *, critic: bool, outputs: int = 1) -> float:

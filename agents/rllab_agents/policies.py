@@ -178,6 +178,8 @@ class ActorCritic(nn.Module):
 class _Passes:
     """`ActorCritic.forward` without CNN and LSTM, and the way back."""
 
+    takes_arrays = False
+
     def __init__(self, policy: ActorCritic, gradients: Mapping[str, Tensor]) -> None:
         of_actor, of_critic = (
             [gradient for name, gradient in gradients.items() if name.startswith(start)]

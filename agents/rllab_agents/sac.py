@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from torch import Tensor, nn
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.parts import squashed
+from rllab.parts.arrays import Numbers, alike
+from rllab.parts.backprop import Passes
 from rllab.parts.networks import infer, mlp
 from rllab.parts.optim import GradientSteps
 from rllab.parts.replay import Batch
@@ -57,6 +60,21 @@ class Temperature(nn.Module):
     def __init__(self, alpha: float) -> None:
         super().__init__()
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha)))
+
+    def forward(self) -> Tensor:
+        """Return log alpha."""
+        return self.log_alpha
+
+    def written_out(self, gradients: Sequence[Tensor]) -> Passes:
+        """Return itself: the way back is to hand on the gradient by log alpha."""
+        (self._gradient,) = gradients
+        return self
+
+    takes_arrays = True
+
+    def backward(self, gradient: Numbers) -> None:
+        """Hand on the gradient by log alpha."""
+        self._gradient.fill_(float(gradient))
 
 
 class SAC(OffPolicyAgent):
@@ -86,10 +104,9 @@ class SAC(OffPolicyAgent):
         self.target_entropy = -float(actions) if config.target_entropy is None else config.target_entropy
 
     def setup(self) -> None:
-        """Make the replay buffer, the optimisers and the stream of the noise in gradient steps."""
+        """Make the replay buffer and the optimisers."""
         super().setup()
         config = self.config
-        self.noise_rng = self.streams.torch("noise", self.device)
         options: dict[str, Any] = {"optimizer": config.optimizer, "lr": config.lr, "fast": config.fast}
         self.critic_steps = GradientSteps(self.critics, **options, max_grad_norm=config.max_grad_norm)
         self.actor_steps = GradientSteps(self.actor, **options, max_grad_norm=config.max_grad_norm)
@@ -99,7 +116,7 @@ class SAC(OffPolicyAgent):
 
     def outputs(self, observations: np.ndarray) -> np.ndarray:
         """Return the policy's mean and log standard deviation before they are squashed, (n, 2 * actions)."""
-        return infer(self.actor, self.inputs(torch.from_numpy(observations).to(self.device)))
+        return infer(self.actor, self.inputs(observations))
 
     def act(
         self,
@@ -141,54 +158,51 @@ class SAC(OffPolicyAgent):
             metrics |= {"train/lr": lr, "train/alpha": self.alpha}
         return metrics
 
+    @np.errstate(all="ignore")  # the optimiser finds a loss that is not finite
     def learn(self, lr: float) -> Metrics:
         """Take one gradient step on a fresh batch: the critics, the policy, the temperature; targets follow."""
-        batch = self.replay.sample(self.config.batch_size, self.replay_rng)
+        batch = self.batch()
         observations = self.inputs(batch.observations)  # (B, size)
-        alpha = self.alpha
-
-        value_loss = self.value_loss(observations, batch.actions, self.targets(batch, alpha))
-        self.critic_steps(value_loss, lr=lr)
-        policy_loss, entropy = self.policy_loss(observations, alpha)
-        self.actor_steps(policy_loss, lr=lr)
+        alpha = alike(self.alpha, observations)
+        value_loss = self.update_critics(observations, batch.actions, self.targets(batch, alpha), lr)
+        policy_loss, entropy = self.update_policy(observations, alpha, lr)
         if self.temperature_steps is not None:
-            self.temperature_steps(self.temperature_loss(entropy), lr=lr)
+            self.update_temperature(self.temperature_steps, entropy, lr)
         polyak(self.target, self.critics, self.config.tau)
-        return {
-            "train/value_loss": value_loss.detach(),
-            "train/policy_loss": policy_loss.detach(),
-            "train/entropy": entropy,
-        }
-
-    def sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return actions a ~ pi(.|s), (B, actions), and log pi(a|s), (B,), differentiable by the policy."""
-        noise = torch.randn(len(observations), self.bounds.size, generator=self.noise_rng, device=self.device)
-        return squashed.sample(self.actor(observations), noise)  # its outputs: mean and log std, (B, 2 * actions)
+        return {"train/value_loss": value_loss, "train/policy_loss": policy_loss, "train/entropy": entropy}
 
     @torch.no_grad()
-    def targets(self, batch: Batch, alpha: Tensor) -> Tensor:
+    def targets(self, batch: Batch, alpha: Numbers) -> Numbers:
         """Return y = r + gamma * (min_i Q_target_i(s', a') - alpha * log pi(a'|s')), (B,)."""
         observations = self.inputs(batch.next_observations)
-        actions, log_probs = self.sample(observations)
-        q = self.target(observations, actions).amin(0)  # (B,), of (2, B)
-        assert q.shape == log_probs.shape == batch.rewards.shape == batch.terminated.shape
-        soft: Tensor = q - alpha * log_probs  # (B,)
+        drawn = squashed.sample(self.actor(observations), self.normal(observations))
+        q = self.target.smallest(observations, drawn.actions)  # (B,)
+        assert q.shape == drawn.log_probs.shape == batch.rewards.shape == batch.terminated.shape
+        soft = q - alpha * drawn.log_probs  # (B,)
         return batch.rewards + batch.discounts(self.config.gamma) * soft  # the discount is 0 where s' is terminal
 
-    def value_loss(self, observations: Tensor, actions: Tensor, y: Tensor) -> Tensor:
-        """Return 1/2 (Q_i(s, a) - y)^2, the mean over the batch, the sum over the critics."""
-        error: Tensor = self.critics(observations, actions) - y  # (2, B)
+    def update_critics(self, observations: Numbers, actions: Numbers, y: Numbers, lr: float) -> Numbers:
+        """Descend 1/2 (Q_i(s, a) - y)^2, the mean over the batch, the sum over the critics."""
+        error = self.critic_steps.forward(observations, actions) - y  # (2, B)
         assert error.shape == (2, *y.shape)
-        return 0.5 * error.square().mean(1).sum()
+        loss = 0.5 * (error**2).mean(1).sum()
+        self.critic_steps.descend(loss, error / len(y), lr=lr)
+        return loss
 
-    def policy_loss(self, observations: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Return alpha * log pi(a|s) - min_i Q_i(s, a), a mean over the batch, and the policy's entropy."""
-        actions, log_probs = self.sample(observations)
-        q = self.critics.by_actions(observations, actions).amin(0)  # (B,), of (2, B)
-        assert q.shape == log_probs.shape
-        return (alpha * log_probs - q).mean(), -log_probs.detach().mean()
+    def update_policy(self, observations: Numbers, alpha: Numbers, lr: float) -> tuple[Numbers, Numbers]:
+        """Descend alpha * log pi(a|s) - min_i Q_i(s, a), a mean over the batch; return it, and the policy's entropy.
 
-    def temperature_loss(self, entropy: Tensor) -> Tensor:
-        """Return log alpha * (entropy - target entropy): too much entropy lowers alpha, too little raises it."""
-        assert self.temperature is not None
-        return self.temperature.log_alpha * (entropy - self.target_entropy)
+        Both terms lead to the policy's outputs through a = tanh(mean + std * noise), the second by dQ/da.
+        """
+        outputs = self.actor_steps.forward(observations)  # mean and log std, (B, 2 * actions)
+        drawn = squashed.sample(outputs, self.normal(observations))
+        q, slope = self.critics.slope(observations, drawn.actions)  # (B,), (B, actions)
+        assert q.shape == drawn.log_probs.shape
+        loss = (alpha * drawn.log_probs - q).mean()
+        self.actor_steps.descend(loss, drawn.gradient(-slope / len(q), alpha / len(q)), lr=lr)
+        return loss, -drawn.log_probs.mean()
+
+    def update_temperature(self, steps: GradientSteps, entropy: Numbers, lr: float) -> None:
+        """Descend log alpha * (entropy - target entropy): too much entropy lowers alpha, too little raises it."""
+        slope = entropy - self.target_entropy
+        steps.descend(steps.forward() * slope, slope, lr=lr)

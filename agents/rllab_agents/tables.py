@@ -216,6 +216,9 @@ class TableAgent(Agent):
             return f"it takes Discrete actions, not {actions}"
         if isinstance(space, spaces.Box):
             number = math.prod(space.shape)
+            alike = len(config.bins) < 2 and config.bins != (1,)  # the same number of intervals, two or more
+            if alike and 2.0 ** min(number, 99) * int(actions.n) > LARGEST:
+                return f"observations of {number} numbers are too many for a table; take dqn"
             if not config.bins:
                 return f"it takes observations of {number} real numbers only cut into intervals: --bins 20"
             for name, given in (("bins", len(config.bins)), ("low", len(config.low) or 1)):
@@ -225,7 +228,7 @@ class TableAgent(Agent):
             return f"--bins is for Box observations, and these are {space}"
         if not (sizes := sizes_of(space, config.bins)):
             return f"it takes Discrete and Box observations, and several Discrete ones, not {space}"
-        if (values := math.prod(sizes) * int(actions.n)) > LARGEST:
+        if (values := math.prod(map(float, sizes)) * int(actions.n)) > LARGEST:
             return f"its table would have {values:.3g} values, more than {LARGEST:,}; take fewer --bins, or dqn"
         return None
 

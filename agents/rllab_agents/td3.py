@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor
 
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
-from rllab.parts.replay import Batch
+from rllab.parts.arrays import Numbers
 from rllab_agents.ddpg import DDPG, DDPGConfig
 from rllab_agents.off_policy import connections
 
@@ -64,34 +64,21 @@ class TD3(DDPG):
         super().__init__(config, task, device=device, streams=streams)
         self.critic_updates = 0
 
-    def setup(self) -> None:
-        """Make the replay buffer, the optimisers and the stream of the smoothing noise."""
-        super().setup()
-        self.noise_rng = self.streams.torch("noise", self.device)
-
+    @np.errstate(all="ignore")  # the optimiser finds a loss that is not finite
     def learn(self, lr: float) -> Metrics:
         """Take one gradient step of the critics on a fresh batch; at every d-th, policy and targets follow."""
-        batch = self.replay.sample(self.config.batch_size, self.replay_rng)
+        batch = self.batch()
         observations = self.inputs(batch.observations)  # (B, size)
-        value_loss = self.value_loss(observations, batch.actions, self.targets(batch))
-        self.critic_steps(value_loss, lr=lr)
+        metrics: Metrics = {}
+        metrics["train/value_loss"] = self.update_critics(observations, batch.actions, self.targets(batch), lr)
         self.critic_updates += 1
-        metrics: Metrics = {"train/value_loss": value_loss.detach()}
         if self.critic_updates % self.config.policy_delay == 0:
-            policy_loss = self.policy_loss(observations)
-            self.actor_steps(policy_loss, lr=lr)
+            metrics["train/policy_loss"] = self.update_policy(observations, lr)
             self.update_targets()
-            metrics["train/policy_loss"] = policy_loss.detach()
         return metrics
 
-    @torch.no_grad()
-    def targets(self, batch: Batch) -> Tensor:
-        """Return y = r + gamma * min_i Q_target_i(s', a'), without the second term where s' is terminal, (B,)."""
-        observations = self.inputs(batch.next_observations)
-        actions = self.target_actor(observations).tanh()  # (B, actions)
-        noise = torch.randn(actions.shape, generator=self.noise_rng, device=self.device) * self.config.target_noise
+    def smoothed(self, actions: Numbers) -> Numbers:
+        """Return the target policy's actions (B, actions) with noise, cut to the bounds."""
         clip = self.config.target_noise_clip
-        smoothed = (actions + noise.clamp(-clip, clip)).clamp(-1, 1)
-        q: Tensor = self.target_critics(observations, smoothed).amin(0)  # (B,), of (2, B)
-        assert q.shape == batch.rewards.shape == batch.terminated.shape
-        return batch.rewards + batch.discounts(self.config.gamma) * q
+        noise = (self.config.target_noise * self.normal(actions)).clip(-clip, clip)
+        return (actions + noise).clip(-1, 1)

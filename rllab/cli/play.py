@@ -198,7 +198,7 @@ def play_in_window(game: Game, keys: Keys, fps: float) -> None:
             _show(pygame, screen, _picture(game, keys, begun=begun))
             changed = False
         if game.over:
-            pygame.time.wait(1000 if fps <= 1000 else 0)
+            pygame.time.wait(1000)  # the last picture is looked at
             return
         clock.tick(max(fps, _WAITING_FPS) if keys.waits else fps)
 

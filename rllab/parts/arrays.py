@@ -50,6 +50,11 @@ def joined(parts: list[Numbers]) -> Numbers:
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
 
 
+def alike(tensor: Tensor, other: Numbers) -> Numbers:
+    """Return a tensor; as an array of the same memory if `other` is an array."""
+    return tensor.numpy() if isinstance(other, np.ndarray) else tensor
+
+
 def as_array(numbers: Tensor | np.ndarray) -> np.ndarray:
     """Return a tensor as an array, on the CPU of the same memory."""
     return numbers if isinstance(numbers, np.ndarray) else numbers.numpy(force=True)

@@ -68,7 +68,15 @@ def check_room(space: spaces.Space[Any], size: int, num_envs: int = 1, *, action
             f"--buffer-size {size} is less than two transitions of each of {num_envs} environments",
             f"Make it {2 * num_envs} or larger.",
         )
-    each = transition_bytes(space, action_bytes)
+    check_bytes(size, transition_bytes(space, action_bytes))
+
+
+def check_bytes(size: int, each: int) -> None:
+    """Refuse a replay buffer of `size` transitions, of so many bytes each, that has no room in memory.
+
+    Raises:
+        UsageError: that says what it takes, what is free, and the largest that fits.
+    """
     free = memory()[1]
     if free is None or each * size <= free * _SHARE:
         return

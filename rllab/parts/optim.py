@@ -119,7 +119,7 @@ class GradientSteps:
         self._network = modules[0] if len(modules) == 1 else None
         self._fast = fast and self._check_now
         self._written_out = self._backprop()
-        self.takes_arrays = isinstance(self._written_out, Backprop)
+        self.takes_arrays = self._written_out is not None and self._written_out.takes_arrays
         assert self._flat.grad is not None
         self._array = self._flat.grad.numpy() if self._check_now else None  # the same memory
         self._outputs: Any = None  # of `forward`, where autograd differentiates them

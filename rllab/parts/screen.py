@@ -123,7 +123,7 @@ def captioned(image: Image, cells: Sequence[Cell], *, ended: bool = False, note:
 def number(value: float) -> str:
     """Return a reward or a return as a caption has it: whole numbers as such, others with two digits or more."""
     if not math.isfinite(value) or (float(value).is_integer() and abs(value) < 1e9):
-        return f"{value:.0f}"
+        return f"{value + 0.0:.0f}"  # which is 0 for -0.0
     return f"{value:.2f}" if 0.1 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

@@ -9,34 +9,64 @@ In the environment's own units, scale * a + shift, the density is smaller by the
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn import functional
+
+from rllab.parts.arrays import Numbers
 
 LOG_STD = (-20.0, 2.0)
 """Between these the log standard deviation is cut, as in the authors' code."""
 
 
-def sample(outputs: Tensor, noise: Tensor, scale: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return actions and their log-probabilities, both differentiable by the outputs of a policy (reparametrised).
+class Sample(NamedTuple):
+    """Actions that were drawn, and the way back to the outputs of the policy they come from (reparametrised).
+
+    With u = mean + std * noise and a = tanh(u):  da/du = 1 - a^2,  dlog p/du = 2 a,  and dlog p/dlog std = -1 beside
+    what comes through u.
+    """
+
+    actions: Numbers
+    """(B, A) in [-1, 1]"""
+    log_probs: Numbers
+    """(B,), summed over the dimensions"""
+    deviation: Numbers
+    """(B, A), std * noise"""
+    inside: Numbers
+    """(B, A), whether the log standard deviation is one that is not cut"""
+
+    def gradient(self, by_actions: Numbers, by_log_probs: Numbers | float) -> Numbers:
+        """Return the gradient by the outputs, (B, 2 A).
+
+        Args:
+            by_actions: the gradient by the actions, (B, A).
+            by_log_probs: that by the log-probabilities, (B, 1), or a number for all.
+        """
+        by_u = by_actions * (1 - self.actions**2) + by_log_probs * (2 * self.actions)  # (B, A)
+        by_log_std = (by_u * self.deviation - by_log_probs) * self.inside  # none where it is cut
+        return _library(by_u).concatenate([by_u, by_log_std], 1)
+
+
+def sample(outputs: Numbers, noise: Numbers, scale: Numbers | float = 1.0) -> Sample:
+    """Return actions and their log-probabilities, of arrays or tensors; `Sample.gradient` leads back to the outputs.
 
     Args:
         outputs: (B, 2 A), the mean of the Gaussian before it is squashed, then its log standard deviation.
         noise: (B, A), standard normal.
         scale: (A,), half the width of the bounds, for densities in the environment's units; 1: between -1 and 1.
-
-    Returns:
-        Actions (B, A) in [-1, 1], and log-probabilities (B,), summed over the dimensions.
     """
-    actions, log_probs = _Sample.apply(outputs, noise)  # type: ignore[no-untyped-call]
-    return actions, log_probs if isinstance(scale, float) and scale == 1 else log_probs - _scaling(scale, noise)
+    mean, raw = outputs[:, : noise.shape[1]], outputs[:, noise.shape[1] :]  # (B, A) each
+    log_std = raw.clip(*LOG_STD)
+    deviation = _library(raw).exp(log_std) * noise  # (B, A)
+    u = mean + deviation
+    log_probs = _log_density(u, noise, log_std) - _scaling(scale, noise)
+    return Sample(squash(u), log_probs, deviation, raw == log_std)
 
 
-def log_prob(u: Tensor, outputs: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+def log_prob(u: Tensor, outputs: Tensor, scale: Numbers | float = 1.0) -> Tensor:
     """Return the log-probabilities (B,) of the actions tanh(u), or scale * tanh(u) + shift.
 
     They are asked for by `u` (B, A), since an action of 1 - 1e-9 and one of 1 are the same number in float32,
@@ -44,7 +74,8 @@ def log_prob(u: Tensor, outputs: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     """
     mean, log_std = outputs.chunk(2, 1)
     log_std = log_std.clamp(*LOG_STD)
-    return _log_density(u, (u - mean) / log_std.exp(), log_std) - _scaling(scale, u)
+    log_probs: Tensor = _log_density(u, (u - mean) / log_std.exp(), log_std) - _scaling(scale, u)
+    return log_probs
 
 
 def mode(outputs: np.ndarray) -> np.ndarray:
@@ -60,45 +91,30 @@ def act(outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return actions
 
 
-class _Sample(torch.autograd.Function):
-    """`sample`, as one node of autograd's graph instead of two dozen.
-
-    With u = mean + std * noise and a = tanh(u):  da/du = 1 - a^2,  dlog p/du = 2 a,  and dlog p/dlog std = -1 beside
-    what comes through u.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, outputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return actions (B, A) and log-probabilities (B,)."""
-        mean, raw = outputs.chunk(2, 1)  # (B, A) each
-        log_std = raw.clamp(*LOG_STD)
-        deviation = log_std.exp().mul_(noise)  # (B, A)
-        u = mean + deviation
-        actions = torch.tanh(u)
-        ctx.save_for_backward(actions, deviation, raw == log_std)
-        return actions, _log_density(u, noise, log_std)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient by the outputs (B, 2 A)."""
-        by_actions, by_log_probs = gradients[0], gradients[1][:, None]
-        actions, deviation, inside = ctx.saved_tensors
-        by_u = by_actions * (1 - actions.square()) + by_log_probs * 2 * actions  # (B, A)
-        by_log_std = (by_u * deviation - by_log_probs) * inside  # none where it is cut
-        return torch.cat([by_u, by_log_std], 1), None
+def squash(u: Numbers) -> Numbers:
+    """Return tanh(u)."""
+    return _library(u).tanh(u)
 
 
-def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+def _library(numbers: Numbers) -> Any:
+    """Return the module that has the functions of an array, or of a tensor, by the same names."""
+    return np if isinstance(numbers, np.ndarray) else torch
+
+
+def _log_density(u: Numbers, noise: Numbers, log_std: Numbers) -> Numbers:
     """Return log p(tanh(u)), (B,), where u = mean + exp(log_std) * noise."""
+    library, size = _library(u), abs(u)
     # log(1 - tanh(u)^2), which is log(0) for |u| > 9 if it is computed as it is written
-    squashing = 2 * (math.log(2) - u - functional.softplus(-2 * u))  # (B, A)
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)  # (B, A)
+    squashing = 2 * (math.log(2) - size - library.log1p(library.exp(-2 * size)))  # (B, A)
+    gaussian = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)  # (B, A)
     return (gaussian - squashing).sum(1)
 
 
-def _scaling(scale: Tensor | float, like: Tensor) -> Tensor:
+def _scaling(scale: Numbers | float, like: Numbers) -> float:
     """Return the logarithm of the factor by which the density is smaller in the environment's units."""
-    return torch.as_tensor(scale, dtype=like.dtype, device=like.device).expand(like.size(1)).log().sum()
+    if isinstance(scale, float) and scale == 1:
+        return 0.0
+    return float(np.log(np.broadcast_to(scale, like.shape[1])).sum())
 
 
 class ActionBounds:

@@ -6,20 +6,20 @@ a method where such a fault is made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from probing import Plant
 from rllab_agents import a2c, actor_critic, ppo, reinforce, sac
 
 from rllab.parts import squashed
 from rllab.parts.losses import squared
 from rllab.parts.returns import gae, rewards_to_go
 from rllab.vectorenv import Transition
-
-from probing import Plant
 
 Patch = pytest.MonkeyPatch
 
@@ -33,6 +33,7 @@ def in_steps(change: Callable[[Any, Transition], Transition]) -> Plant:
         step = agent.envs.step
         patch.setattr(agent.envs, "step", lambda *given: change(agent.envs, step(*given)))
 
+    plant.__name__ = change.__name__
     return plant
 
 
@@ -122,13 +123,13 @@ class Uphill:
         return self._steps.descend(loss, gradient, lr=-lr)
 
 
-def uphill(*names: str) -> Plant:
-    """Return what turns optimisers round, by the names of an agent's attributes."""
+def uphill(name: str) -> Plant:
+    """Return what turns an optimiser round, by the name of an agent's attribute."""
 
     def plant(agent: Any, patch: Patch) -> None:
-        for name in names:
-            setattr(agent, name, Uphill(getattr(agent, name)))
+        setattr(agent, name, Uphill(getattr(agent, name)))
 
+    plant.__name__ = "uphill"
     return plant
 
 
@@ -160,7 +161,9 @@ def observations_after(agent: Any, patch: Patch) -> None:
     """The value of what is seen after a step is learned in place of that of what was seen before it."""
     if hasattr(agent, "replay"):
         add = agent.replay.add
-        patch.setattr(agent.replay, "add", lambda seen, acts, rewards, after, *ends: add(after, acts, rewards, after, *ends))
+        patch.setattr(
+            agent.replay, "add", lambda seen, acts, rewards, after, *ends: add(after, acts, rewards, after, *ends)
+        )
         return
     experience = agent.experience
 
@@ -191,9 +194,8 @@ def column_against_row(agent: Any, patch: Patch) -> None:
 
         patch.setattr(agent, "descend", descend)
     elif hasattr(agent, "critics"):
-        patch.setattr(
-            agent, "value_loss", lambda seen, acts, y: (agent.critics(seen, acts)[..., None] - y).square().mean()
-        )
+        targets = agent.targets
+        patch.setattr(agent, "targets", lambda *given: 0 * (y := targets(*given)) + y.mean())
     elif hasattr(agent, "learn_values"):
         learn = agent.learn_values
         patch.setattr(agent, "learn_values", lambda x, returns: learn(x, returns.mean().expand_as(returns).clone()))
@@ -259,26 +261,28 @@ def bounds_are_forgotten(agent: Any, patch: Patch) -> None:
     patch.setattr(agent.bounds, "from_unit", lambda actions: actions)
 
 
+class Unsquashed(squashed.Sample):
+    """Actions whose density is taken for that of the Gaussian before it is squashed, and so is its gradient."""
+
+    def gradient(self, by_actions: Any, by_log_probs: Any) -> Any:
+        """Return the gradient by the outputs, (B, 2 A)."""
+        by_u = by_actions * (1 - self.actions**2)  # (B, A)
+        return np.concatenate([by_u, (by_u * self.deviation - by_log_probs) * self.inside], 1)
+
+
 def no_tanh_correction(agent: Any, patch: Patch) -> None:
     """The density is that of the Gaussian before it is squashed."""
+    sample = squashed.sample
 
-    def sample(observations: Any) -> Any:
-        outputs = agent.actor(observations)
-        mean, log_std = outputs.chunk(2, 1)  # (B, actions) each
-        gaussian = torch.distributions.Normal(mean, log_std.clamp(*squashed.LOG_STD).exp())
-        u = gaussian.rsample()
-        return u.tanh(), gaussian.log_prob(u).sum(1)
+    def unsquashed(outputs: Any, noise: Any) -> Any:
+        log_std = outputs[:, noise.shape[1] :].clip(*squashed.LOG_STD)  # (B, A)
+        log_probs = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(1)  # (B,)
+        return Unsquashed(*sample(outputs, noise)._replace(log_probs=log_probs))
 
-    patch.setattr(agent, "sample", sample)
+    patch.setattr(squashed, "sample", unsquashed)
 
 
 def entropy_costs(agent: Any, patch: Patch) -> None:
     """The targets have the log-probability's sign wrong."""
     targets = agent.targets
     patch.setattr(agent, "targets", lambda batch, alpha: targets(batch, -alpha))
-
-
-def temperature_runs_away(agent: Any, patch: Patch) -> None:
-    """The loss of the temperature has the wrong sign."""
-    loss = agent.temperature_loss
-    patch.setattr(agent, "temperature_loss", lambda entropy: -loss(entropy))

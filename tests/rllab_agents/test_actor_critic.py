@@ -232,8 +232,9 @@ def test_rows_are_time_steps_with_environments_side_by_side() -> None:
 # --- normalisation --------------------------------------------------------------------------------
 
 
-def test_statistics_stand_still_during_a_rollout_and_take_it_in_after_it() -> None:
-    agent = agent_for("Clock", normalize_observations=True, rollout_steps=4)
+@pytest.mark.parametrize(("method", "options"), [("a2c", {}), ("ppo", {"batch_size": 4, "update_epochs": 2})])
+def test_statistics_stand_still_during_a_rollout_and_take_it_in_after_it(method: str, options: dict[str, Any]) -> None:
+    agent = agent_for("Clock", method, normalize_observations=True, rollout_steps=4, **options)
     normalizer = agent.policy.normalizer
     assert normalizer is not None
     agent.collect()

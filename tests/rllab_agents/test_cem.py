@@ -35,11 +35,25 @@ class Lever(gymnasium.Env):
         return np.ones(1, np.float32), float(action[0]), self.at == self.length, False, {}
 
 
+class Picture(Lever):
+    """A lever in front of a white wall."""
+
+    observation_space = spaces.Box(0, 255, (40, 40, 3), np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full((40, 40, 3), 255, np.uint8), {}
+
+    def step(self, action):
+        return np.full((40, 40, 3), 255, np.uint8), *super().step(action)[1:]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def lever() -> Iterator[None]:
     gymnasium.register("cem-test/Lever-v0", Lever)
+    gymnasium.register("cem-test/Picture-v0", Picture)
     yield
-    del gymnasium.registry["cem-test/Lever-v0"]
+    del gymnasium.registry["cem-test/Lever-v0"], gymnasium.registry["cem-test/Picture-v0"]
 
 
 MADE: list[CEM] = []
@@ -134,6 +148,12 @@ def test_a_sampled_policy_stays_the_same_for_an_episode() -> None:
     second, memory = agent.act(observations, memory, np.array([False, True]), deterministic=False)
     assert (first[0] == second[0]).all()
     assert (first[1] != second[1]).all()
+
+
+def test_images_are_flattened() -> None:
+    agent = agent_for("cem-test/Picture-v0", population=4, elite=0.5)
+    assert agent.policies.sizes == [40 * 40 * 3, 2]
+    assert np.isfinite(float(agent.step()["train/return"]))
 
 
 # --- where it fits ------------------------------------------------------------------------------------------

@@ -472,8 +472,7 @@ def test_exactly_the_configurations_that_never_learn_are_refused() -> None:
 # --- it learns ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "double"), [(0, False), (1, True)])
 def test_it_finds_the_values_of_a_corridor(seed: int, double: bool) -> None:
     """One-hot observations and no hidden layer make it a table, which value iteration fills by hand.
 

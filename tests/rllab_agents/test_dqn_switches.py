@@ -361,7 +361,6 @@ OPTIONS: dict[str, Any] = {
 @pytest.mark.parametrize(
     "switches",
     [
-        {"dueling": True},
         {"n_step": 3, "num_envs": 3},
         {"prioritized": True, "train_every": 4, "gradient_steps": 2},
         {"double": True, "dueling": True, "n_step": 3, "prioritized": True, "num_envs": 2},

@@ -39,6 +39,7 @@ from rllab.agent import Agent, episode_metrics
 from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.errors import RunFailed, one_line
+from rllab.parts.experience import check_bytes
 from rllab.parts.networks import activate
 from rllab.parts.normalise import RunningNormalizer
 from rllab.state import State
@@ -79,6 +80,11 @@ class SB3Agent(Agent):
             return f"it takes {' or '.join(kind.__name__ for kind in cls.actions)} actions, not {space}"
         if isinstance(space, spaces.Box) and not np.isfinite([space.low, space.high]).all():
             return f"it takes Box actions with finite bounds, not {space}"
+        if isinstance(space, spaces.Box) and not space.shape:
+            return f"it takes Box actions in a row, not the single number of {space}"
+        scales = isinstance(space, spaces.Box) and issubclass(cls.library, OffPolicyAlgorithm)
+        if scales and (space.low == space.high).any():
+            return f"it scales Box actions between their bounds, of which a pair is equal in {space}"
         if getattr(config, "use_sde", False) and not isinstance(space, spaces.Box):
             return f"--use-sde is for Box actions, not {space}"
         if isinstance(space, spaces.MultiDiscrete) and (space.nvec.ndim > 1 or np.any(space.start)):
@@ -186,6 +192,8 @@ class SB3Agent(Agent):
     def _make_buffer(self, model: OffPolicyAlgorithm) -> ReplayBuffer:
         assert model.replay_buffer_class is not None
         options = dict(model.replay_buffer_kwargs)
+        seen = _bytes(model.observation_space) * (1 if model.optimize_memory_usage else 2)
+        check_bytes(model.buffer_size, seen + _bytes(model.action_space) + 12)  # and reward, end, time limit
         if issubclass(model.replay_buffer_class, HerReplayBuffer):
             options["env"] = model.env
         made: Any = model.replay_buffer_class  # whose classes do not agree on the spaces they take
@@ -320,6 +328,13 @@ class SB3Agent(Agent):
             self.normalizer.mean.copy_(torch.from_numpy(rms.mean.reshape(-1)))
             self.normalizer.variance.copy_(torch.from_numpy(rms.var.reshape(-1)))
             self.normalizer.number.fill_(rms.count)
+
+
+def _bytes(space: spaces.Space[Any]) -> int:
+    """Return the bytes that an observation or an action takes in a replay buffer."""
+    if isinstance(space, spaces.Dict):
+        return sum(map(_bytes, space.values()))
+    return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
 
 
 # --- one round of the library's learn() -----------------------------------------------------------

@@ -82,6 +82,8 @@ def _is_float(space: Space) -> bool:
 
 def _refusal_of_part(space: Space) -> str | None:
     match space:
+        case spaces.Box() if not space.shape:
+            return f"it takes Box observations in a row, not the single number of {space}"
         case spaces.Box() | spaces.MultiBinary():
             return None
         case spaces.Discrete():

@@ -129,7 +129,7 @@ def newest(run: str | Path = "run") -> Path:
         (["dqn", "CartPole-v1", "--stop-when", "eval/return"], 2, "write it like 'eval/return>=475'"),
         (["dqn", "CartPole-v1", "--callback", "nothing"], 4, "there is no callback called 'nothing'"),
         (["dqn", "CartPole-v1", "--logger", "tensorbored"], 4, "Did you mean 'tensorboard'?"),
-        (["dqn", "CartPole-v1", "--preset", "CartPole"], 2, "Did you mean 'CartPole-v1'?"),
+        (["dqn", "CartPole-v1", "--preset", "CartPole"], 2, "Did you mean 'CartPole-v1'"),
         (["dqn", "CartPole-v1", "--config", "nowhere.toml"], 2, "cannot read nowhere.toml"),
         (["dqn", "CartPole-v1", "--config", "."], 2, "cannot read ."),
         (["dqn", "CartPole-v1", "--env-kwarg", "colour=red"], 2, "--env-kwarg colour"),

@@ -32,7 +32,7 @@ def test_the_density_is_that_of_a_histogram_of_actions() -> None:
     """Brute force: 400,000 samples, the share of them in each of 8 equal parts of the interval."""
     n, scale = 400_000, 3.0
     noise = torch.randn(n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    actions, _ = squashed.sample(outputs(0.4, 0.7).expand(n, 2), noise)
+    actions = squashed.sample(outputs(0.4, 0.7).expand(n, 2), noise).actions
     shares = torch.histc(scale * actions, 8, -scale, scale) / n
     edges = torch.linspace(-1, 1, 8 * 400 + 1, dtype=torch.float64).clamp(-1 + 1e-9, 1 - 1e-9)
     u = torch.atanh(edges)[:, None]
@@ -48,7 +48,7 @@ def test_a_sample_comes_with_the_log_probability_of_its_action() -> None:
     outs = torch.tensor([[0.3, -0.5, -1.0, 0.2], [1.0, 2.0, 0.0, -3.0]], dtype=torch.float64)
     noise = torch.tensor([[0.5, -1.0], [2.0, 0.1]], dtype=torch.float64)
     scale = torch.tensor([2.0, 0.5], dtype=torch.float64)
-    actions, log_probs = squashed.sample(outs, noise, scale)
+    actions, log_probs, *_ = squashed.sample(outs, noise, scale)
     mean, log_std = outs.chunk(2, 1)
     u = mean + log_std.exp() * noise
     slope = torch.autograd.functional.jacobian(lambda v: (scale * torch.tanh(v)).sum(), u)
@@ -62,18 +62,18 @@ def test_a_sample_comes_with_the_log_probability_of_its_action() -> None:
 def test_wider_bounds_lower_the_density_by_their_width() -> None:
     noise = torch.tensor([[0.5, -1.0]])
     outs = torch.zeros(1, 4)
-    unit, wide = squashed.sample(outs, noise)[1], squashed.sample(outs, noise, 10.0)[1]
+    unit, wide = squashed.sample(outs, noise).log_probs, squashed.sample(outs, noise, 10.0).log_probs
     assert (unit - wide).item() == pytest.approx(2 * math.log(10))
 
 
 @pytest.mark.parametrize("u", [-60.0, -12.0, 12.0, 60.0])
 def test_far_out_the_log_probability_is_finite_and_has_the_right_slope(u: float) -> None:
     """There 1 - tanh(u)^2 = 4 exp(-2 |u|), which float32 rounds to 0: log p = log N + 2 |u| - log 4."""
-    outs = torch.tensor([[u, 0.0]], requires_grad=True)
-    actions, log_probs = squashed.sample(outs, torch.zeros(1, 1))
-    assert abs(actions.item()) == 1
-    assert log_probs.item() == pytest.approx(-0.5 * math.log(2 * math.pi) + 2 * abs(u) - math.log(4), rel=1e-6)
-    (slope,) = torch.autograd.grad(log_probs.sum(), outs)
+    outs = torch.tensor([[u, 0.0]])
+    drawn = squashed.sample(outs, torch.zeros(1, 1))
+    assert abs(drawn.actions.item()) == 1
+    assert drawn.log_probs.item() == pytest.approx(-0.5 * math.log(2 * math.pi) + 2 * abs(u) - math.log(4), rel=1e-6)
+    slope = drawn.gradient(torch.zeros(1, 1), 1.0)
     assert slope[0, 0].item() == pytest.approx(2 * math.copysign(1, u))
 
 
@@ -90,16 +90,20 @@ def test_the_written_out_gradient_is_that_of_autograd() -> None:
     ordinary = log_probs.detach().isfinite() & (log_probs.detach().abs() < 20)
     loss = (torch.tanh(u) * by_actions).sum(1) + log_probs * by_log_probs
     (expected,) = torch.autograd.grad(loss[ordinary].sum(), outs)
-    actions, ours = squashed.sample(outs, noise)
-    loss = (actions * by_actions).sum(1) + ours * by_log_probs
-    (found,) = torch.autograd.grad(loss[ordinary].sum(), outs)
     assert ordinary.sum() > 30
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    found = squashed.sample(outs.detach(), noise).gradient(by_actions, by_log_probs[:, None])
+    torch.testing.assert_close(found[ordinary], expected[ordinary], rtol=1e-5, atol=1e-7)
+    given = [part.detach().numpy() for part in (outs, noise, by_actions, by_log_probs[:, None])]
+    drawn = squashed.sample(given[0], given[1])
+    np.testing.assert_allclose(drawn.log_probs[ordinary], log_probs.detach()[ordinary], rtol=1e-5)
+    np.testing.assert_allclose(drawn.gradient(*given[2:])[ordinary], expected[ordinary], rtol=1e-5, atol=1e-7)
 
 
 def test_acting_in_numpy_gives_the_same_actions() -> None:
     outs, noise = torch.tensor([[0.3, -0.5, -1.0, 5.0]]), torch.tensor([[0.5, -0.1]])
-    np.testing.assert_allclose(squashed.act(outs.numpy(), noise.numpy()), squashed.sample(outs, noise)[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        squashed.act(outs.numpy(), noise.numpy()), squashed.sample(outs, noise).actions, rtol=1e-6
+    )
     np.testing.assert_allclose(squashed.mode(outs.numpy()), np.tanh([[0.3, -0.5]]), rtol=1e-6)
 
 

@@ -257,6 +257,16 @@ def test_what_does_not_fit_is_refused_with_the_way_out(environment: str, options
         raise UsageError(QLearning.refusal(QLearning.Config.parse(options), task) or "it is not refused")
 
 
+@pytest.mark.parametrize("bins", [None, "2", "20"])
+def test_of_a_thousand_numbers_there_is_no_table_whatever_the_bins(bins: str | None) -> None:
+    task = EnvironmentTask.open("CartPole-v1", EnvironmentConfig(), seed=0)
+    task.observation_space = spaces.Box(0, 1, (1200,))
+    config = QLearning.Config.parse({"bins": bins} if bins else {})
+    assert QLearning.refusal(config, task) == "observations of 1200 numbers are too many for a table; take dqn"
+    ignored = QLearning.Config.parse({"bins": "1," * 1198 + "20,20"})
+    assert QLearning.refusal(ignored, task) is None
+
+
 # --- what they reach ----------------------------------------------------------------------------------------
 
 
