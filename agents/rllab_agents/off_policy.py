@@ -18,7 +18,6 @@ from rllab.algorithm import Metrics
 from rllab.environments import EnvironmentTask
 from rllab.parts.arrays import Numbers, alike
 from rllab.parts.experience import check_room
-from rllab.parts.memory import keep_freed_memory
 from rllab.parts.networks import Observations
 from rllab.parts.normalise import RunningNormalizer
 from rllab.parts.optim import GradientSteps
@@ -124,7 +123,6 @@ class OffPolicyAgent(Agent):
     def setup(self) -> None:
         """Make the environments and the replay buffer."""
         super().setup()
-        keep_freed_memory()
         config, space = self.config, self.observation_space
         assert space.shape is not None
         self.rng = self.streams.numpy("exploration")

@@ -55,7 +55,12 @@ class SACConfig(OffPolicyConfig):
 
 
 class Temperature(nn.Module):
-    """The weight of the entropy; its logarithm is learned, so that it stays positive."""
+    """The weight of the entropy; its logarithm is learned, so that it stays positive.
+
+    With autograd a step of this one number takes as long as one of thousands: its way back is written out.
+    """
+
+    takes_arrays = True
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
@@ -66,11 +71,9 @@ class Temperature(nn.Module):
         return self.log_alpha
 
     def written_out(self, gradients: Sequence[Tensor]) -> Passes:
-        """Return itself: the way back is to hand on the gradient by log alpha."""
+        """Return itself, as its own two passes."""
         (self._gradient,) = gradients
         return self
-
-    takes_arrays = True
 
     def backward(self, gradient: Numbers) -> None:
         """Hand on the gradient by log alpha."""

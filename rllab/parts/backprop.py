@@ -39,16 +39,18 @@ _MANY = 1 << 13
 
 def _relu(z: np.ndarray) -> np.ndarray:
     if z.size < _MANY:
-        return np.maximum(z, 0, out=z)
-    torch.relu_(torch.from_numpy(z))
+        np.maximum(z, 0, out=z)
+    else:
+        torch.relu_(torch.from_numpy(z))
     return z
 
 
 def _relu_back(g: np.ndarray, h: np.ndarray) -> np.ndarray:
     if g.size < _MANY:
-        return np.multiply(g, h > 0, out=g)
-    tensor = torch.from_numpy(g)
-    torch.ops.aten.threshold_backward.grad_input(tensor, torch.from_numpy(h), 0, grad_input=tensor)
+        np.multiply(g, h > 0, out=g)
+    else:
+        tensor = torch.from_numpy(g)
+        torch.ops.aten.threshold_backward.grad_input(tensor, torch.from_numpy(h), 0, grad_input=tensor)
     return g
 
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from rllab.config import Config
 from rllab.errors import RunFailed, UsageError
 from rllab.parts.backprop import Backprop, Passes, WrittenOut
+from rllab.parts.memory import keep_freed_memory
 from rllab.parts.schedules import Schedule
 from rllab.state import capture, restore
 
@@ -116,6 +117,8 @@ class GradientSteps:
         self._flat = _flatten(self._parameters)
         self._optimizer = _make(optimizer, self._flat, lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         self._check_now = self._flat.device.type == "cpu"  # elsewhere reading a number would wait for the device
+        if self._check_now:
+            keep_freed_memory()
         self._network = modules[0] if len(modules) == 1 else None
         self._fast = fast and self._check_now
         self._written_out = self._backprop()

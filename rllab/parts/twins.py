@@ -124,14 +124,10 @@ def _in_numpy(critics: Critics) -> list[list[Layer]]:
     seen = _seen.get(critics)
     if seen is None or seen[0] != addresses:
         weights, biases = ([p.detach().numpy() for p in part] for part in (critics.weights, critics.biases))
-        f = [*[ACTIVATIONS[critics._activation]] * (len(weights) - 1), None]
-        seen = _seen[critics] = (
-            addresses,
-            [
-                [Layer(w[i], w[i].T, b[i, 0], between) for w, b, between in zip(weights, biases, f, strict=True)]
-                for i in range(len(weights[0]))
-            ],
-        )
+        between = [*[ACTIVATIONS[critics._activation]] * (len(weights) - 1), None]
+        layers = list(zip(weights, biases, between, strict=True))
+        networks = [[Layer(w[i], w[i].T, b[i, 0], f) for w, b, f in layers] for i in range(len(weights[0]))]
+        seen = _seen[critics] = addresses, networks
     return seen[1]
 
 

@@ -94,6 +94,18 @@ def test_a_policy_that_would_be_too_far_takes_no_step_and_only_steps_taken_are_c
     assert all(torch.equal(old, new) for old, new in zip(before, agent.policy.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("share", "goes_on"), [(1.4, True), (1.6, False)])
+def test_too_far_is_one_and_a_half_times_the_target(share: float, goes_on: bool) -> None:
+    agent, batch = collected()
+    with torch.no_grad():
+        agent.descend(batch, None, 0.01, 0.2)
+        outputs, _ = agent.policy(batch.inputs)
+        log_ratio = agent.policy.distribution.evaluate(outputs, batch.actions)[0] - batch.log_probs
+        kl = float((log_ratio.exp() - 1 - log_ratio).mean())
+        agent.config = agent.config.model_copy(update={"target_kl": kl / share})
+        assert (agent.descend(batch, None, 0.01, 0.2) is None) == (not goes_on)
+
+
 def test_all_gradient_steps_are_taken_without_a_target() -> None:
     agent, batch = collected()
     assert agent.learn(batch, 1e-3, 0.2)["train/updates"] == 3 * 12 / 4

@@ -29,12 +29,22 @@ class Lengths(gymnasium.Env[Any, Any]):
         return np.full(1, self.at, np.float32), 1.0, over and self.at < 3, over and self.at == 3, {}
 
 
+class Either(Lengths):
+    """Episodes of one step, which terminate or are cut off by chance."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        terminated = bool(self.np_random.integers(2))
+        return np.ones(1, np.float32), 1.0, terminated, not terminated, {}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
-    made: Any = Lengths
-    gymnasium.register("reinforce-test/Lengths-v0", made)
+    kinds: tuple[Any, ...] = (Lengths, Either)
+    for kind in kinds:
+        gymnasium.register(f"reinforce-test/{kind.__name__}-v0", kind)
     yield
-    del gymnasium.registry["reinforce-test/Lengths-v0"]
+    for kind in kinds:
+        del gymnasium.registry[f"reinforce-test/{kind.__name__}-v0"]
 
 
 MADE: list[Reinforce] = []
@@ -98,6 +108,15 @@ def test_a_value_network_stands_for_what_a_time_limit_cut_off() -> None:
             parameter.fill_(value)
     # the final observation is 3, worth 30: 1 + 15;  1 + 16 / 2;  1 + 9 / 2
     assert returns_of(agent) == [1, 1.5, 1, 5.5, 9, 16]
+
+
+def test_it_stands_for_nothing_where_another_episode_terminated_in_the_same_step() -> None:
+    agent = agent_for("reinforce-test/Either-v0", num_envs=8, gamma=0.5)
+    value: Any = agent.value
+    with torch.no_grad():
+        value[-1].weight.zero_()
+        value[-1].bias.fill_(10.0)
+    assert set(agent.play().rewards[0].tolist()) == {1.0, 1.0 + 0.5 * 10.0}
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "value"])

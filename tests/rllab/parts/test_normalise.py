@@ -4,7 +4,7 @@ import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from rllab.parts import normalise
-from rllab.parts.normalise import RunningNormalizer, Scaler, precision
+from rllab.parts.normalise import ReturnNormalizer, RunningNormalizer, Scaler, precision
 from rllab.state import load_weights, weights
 
 
@@ -129,3 +129,14 @@ def test_what_a_scaler_knows_is_saved_with_the_weights(table):
     other = Scaler(torch.zeros(1, 3), "none")
     other.load_state_dict(saved)
     assert torch.equal(other(table), Scaler(table, "standard")(table))
+
+
+def test_discounted_returns_go_on_from_one_rollout_to_the_next() -> None:
+    """Rewards of 1 and gamma 1/2: sums of 1, 1.5 and 1.75, and 1 after an end; a second environment has 0."""
+    normalizer = ReturnNormalizer(0.5)
+    rewards, ended = np.array([[1.0, 0], [1, 0], [1, 0], [1, 0]]), np.zeros((4, 2), bool)
+    ended[2, 0] = True
+    for part in (slice(0, 1), slice(1, 4)):
+        normalizer.update(rewards[part], ended[part])
+    expected = np.var([1, 1.5, 1.75, 1, 0, 0, 0, 0])
+    assert float(normalizer.statistics.variance) == pytest.approx(expected)
