@@ -13,6 +13,7 @@ import copy
 import inspect
 import re
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,7 +119,11 @@ def _text(entry_point: str) -> str:
 
 
 def baseline_returns(
-    task: EnvironmentTask, seeds: np.random.SeedSequence, episodes: int = 20, max_steps: int = 10_000
+    task: EnvironmentTask,
+    seeds: np.random.SeedSequence,
+    episodes: int = 20,
+    max_steps: int = 10_000,
+    max_seconds: float = 2.0,
 ) -> dict[str, float]:
     """Return what random actions and the heuristic, where there is one, reach: the mean return of an episode.
 
@@ -127,6 +132,7 @@ def baseline_returns(
         seeds: of environments and random actions; the same ones give the same numbers.
         episodes: how many each of the two plays, at most.
         max_steps: environment steps of each of the two, at most; an episode that is not over by then does not count.
+        max_seconds: of each of the two, at most, for slow environments; their numbers then vary a little.
 
     Returns:
         Mean raw returns by name, "random" and "heuristic"; without what has ended no episode within its steps.
@@ -137,23 +143,33 @@ def baseline_returns(
     with preserved_globals():
         space = seeded(task.action_space, _child(seeds, 0))
         rules: dict[str, Heuristic | None] = {"random": lambda _: space.sample(), "heuristic": heuristic_of(task)}
-        means = {name: _mean_return(task, rule, seeds, episodes, max_steps) for name, rule in rules.items() if rule}
+        means = {
+            name: _mean_return(task, rule, seeds, episodes, max_steps, max_seconds)
+            for name, rule in rules.items()
+            if rule
+        }
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _mean_return(
-    task: EnvironmentTask, rule: Heuristic, seeds: np.random.SeedSequence, episodes: int, max_steps: int
+    task: EnvironmentTask,
+    rule: Heuristic,
+    seeds: np.random.SeedSequence,
+    episodes: int,
+    max_steps: int,
+    max_seconds: float,
 ) -> float | None:
     """Return the mean return of whole episodes, played one after the other; None if none ended."""
     envs = task.make(1, _child(seeds, 1), keep_state=False)  # both rules meet the same environments
     returns: list[float] = []
+    deadline = time.monotonic() + max_seconds
     try:
         envs.reset()
         for _ in range(max_steps):
             action = rule(rows(envs.observations)[0])
             moved = envs.step([action] if envs.action_space.dtype is None else np.array([action]))
             returns += [episode.return_ for episode in moved.episodes]
-            if len(returns) == episodes:
+            if len(returns) == episodes or time.monotonic() > deadline:
                 break
     finally:
         envs.close()

@@ -353,7 +353,10 @@ def _ready(planned: Plan, folder: RunFolder, *, as_it_began: bool) -> Algorithm:
 
 def _note_captions(algorithm: Algorithm, folder: RunFolder) -> None:
     """Write down what the numbers are; of a resumed run, say so if they are no longer what they were."""
-    captions, before = dict(algorithm.captions), folder.info.get("captions") or {}
+    before = folder.info.get("captions") or {}
+    if before and isinstance(algorithm, Agent):
+        return  # baselines, which do not change
+    captions = dict(algorithm.captions)
     for name, was in before.items():
         if captions.get(name, was) != was:
             _log.warning(

@@ -264,6 +264,14 @@ def test_returns_are_normalised_by_their_deviation_and_reported_raw() -> None:
     np.testing.assert_allclose(scaled[:, 0], np.arange(1, 8) / deviation, rtol=1e-6)
 
 
+@pytest.mark.parametrize("how", ["terminate", "truncate"])
+def test_returns_to_normalise_by_begin_anew_with_each_episode_however_the_last_one_ended(how: str) -> None:
+    agent = agent_for("Clock", env_kwarg={how: 3}, normalize_returns=True, rollout_steps=7, num_envs=1, gamma=1.0)
+    agent.collect()
+    deviation = np.std([1, 3, 6, 1, 3, 6, 1])
+    np.testing.assert_allclose(agent._rewards()[:, 0], np.array([1, 2, 3, 1, 2, 3, 1]) / deviation, rtol=1e-6)
+
+
 # --- the networks ---------------------------------------------------------------------------------
 
 

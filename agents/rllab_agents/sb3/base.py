@@ -82,8 +82,8 @@ class SB3Agent(Agent):
             return f"it takes Box actions with finite bounds, not {space}"
         if isinstance(space, spaces.Box) and not space.shape:
             return f"it takes Box actions in a row, not the single number of {space}"
-        scales = isinstance(space, spaces.Box) and issubclass(cls.library, OffPolicyAlgorithm)
-        if scales and (space.low == space.high).any():
+        scales = issubclass(cls.library, OffPolicyAlgorithm)
+        if scales and isinstance(space, spaces.Box) and (space.low == space.high).any():
             return f"it scales Box actions between their bounds, of which a pair is equal in {space}"
         if getattr(config, "use_sde", False) and not isinstance(space, spaces.Box):
             return f"--use-sde is for Box actions, not {space}"
