@@ -340,3 +340,21 @@ def test_the_value_of_a_truncated_state_comes_after_the_memory_of_its_episode() 
     agent.collect()
     h, _ = agent.policy.features(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.zeros(2, 1, 64))
     assert agent.rollout.final_values[2, 0] == pytest.approx(agent.policy.critic(h)[3, 0].item(), rel=1e-5)
+
+
+def test_the_value_of_what_a_rollout_came_to_goes_by_all_that_was_seen_in_it() -> None:
+    agent = agent_for(
+        "Clock",
+        "ppo",
+        recurrent="lstm",
+        rollout_steps=3,
+        batch_size=3,
+        env_kwarg={"truncate": 9},
+        num_envs=1,
+        gamma=1.0,
+        gae_lambda=0.0,
+    )
+    agent.collect()
+    advantages, _ = agent.estimates(torch.zeros(3))
+    h, _ = agent.policy.features(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.zeros(2, 1, 64))
+    assert advantages[2].item() == pytest.approx(3 + agent.policy.critic(h)[3, 0].item(), abs=1e-5)
