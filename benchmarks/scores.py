@@ -123,6 +123,7 @@ def digest(case: Case) -> tuple[str, int]:
 def measure(case: Case, seed: int, runs_dir: Path) -> Row:
     """Train one seed, or go on with it, and measure it; to be called in a process of its own."""
     import rllab
+    from rllab.provenance import git_state
 
     name, timesteps = digest(case)
     folder = runs_dir / f"{case.name}-{name}".replace("/", "-").replace(" ", "_") / f"seed{seed}"
@@ -139,6 +140,7 @@ def measure(case: Case, seed: int, runs_dir: Path) -> Row:
         **{which: round(score, 3) for which, score in scores.items()},
         "seconds": round(run.info["totals"]["seconds"], 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": (git_state(HERE) or {}).get("commit"),
         "versions": measured_with("rllab", "torch", "gymnasium", "numpy", "stable-baselines3"),
     }
 
