@@ -24,5 +24,6 @@ def test_who_names_a_dataset_that_does_not_fit_is_told_which_do() -> None:
     error = CliRunner().invoke(cli, ["run", "linear", "digits"]).exception
     assert str(error).splitlines() == [
         "linear cannot be trained on digits: it predicts numbers, and digits has 10 classes",
-        "It can be trained on diabetes, diamonds, gaussian-field, plane.",
+        "It can be trained on diabetes, diamonds, gaussian-field, plane. Methods that take digits: cnn, forest, knn, "
+        "logreg, majority, mlp, naive-bayes, perceptron, svm, tree.",
     ]

@@ -262,7 +262,10 @@ class SB3Agent(Agent):
             else:
                 assert isinstance(model, OffPolicyAlgorithm)
                 _round_off_policy(model, self.callback)
-        except ValueError as error:  # such as a distribution whose parameters have become NaN
+        except (ValueError, RuntimeError) as error:
+            # parameters that have become NaN: seen by a distribution that checks them, or when it is drawn from
+            if isinstance(error, RuntimeError) and "probability tensor" not in str(error):
+                raise
             raise RunFailed(f"stable-baselines3 ({type(self).__name__}): {one_line(error)}") from error
         self.count = model.num_timesteps
         self._note_statistics()
