@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 run: $(VENV)/run.stamp  ## set up, then train DQN on CartPole-v1
 	$(BIN)/rllab run dqn CartPole-v1
 
-test: $(VENV)/dev.stamp  ## the fast tests: about two minutes
+test: $(VENV)/dev.stamp  ## the fast tests: about five minutes
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/dev.stamp  ## learning on several seeds, new processes, kill -9
