@@ -342,7 +342,8 @@ def test_a_buffer_that_has_no_room_is_refused_before_it_is_made(
 
 def test_where_nobody_knows_what_is_free_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rllab.parts.experience.memory", lambda: (None, None))
-    planning.plan("dqn", "CartPole-v1", {"preset": "none", "buffer_size": 10**12})
+    planned = planning.plan("dqn", "CartPole-v1", {"preset": "none", "buffer_size": 10**12})
+    assert planned.algorithm_class.refusal(planned.config, planned.task) is None
 
 
 # --- the contract -------------------------------------------------------------------------------------------

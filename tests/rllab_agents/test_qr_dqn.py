@@ -9,10 +9,8 @@ from gymnasium import spaces
 from rllab_agents.qr_dqn import QRDQN, QRDQNConfig
 
 from rllab import experiment, planning
-from rllab.environments import EnvironmentConfig, EnvironmentTask
 from rllab.errors import UsageError
 from rllab.parts.replay import Batch
-from rllab.testing import check_algorithm
 
 
 class Corridor(gymnasium.Env):
@@ -157,38 +155,6 @@ def test_a_gradient_step_is_the_one_that_autograd_takes(options: dict[str, Any])
 def test_a_configuration_that_cannot_work_is_told(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         QRDQNConfig.parse(values)
-
-
-def test_boxes_of_actions_are_refused() -> None:
-    task = EnvironmentTask.open("Pendulum-v1", EnvironmentConfig(), seed=0)
-    reason = QRDQN.refusal(QRDQNConfig(), task)
-    assert reason is not None
-    assert reason.startswith("it takes Discrete actions, not Box")
-
-
-OPTIONS: dict[str, Any] = {
-    "timesteps": 200,
-    "learning_starts": 20,
-    "hidden": "8",
-    "batch_size": 8,
-    "buffer_size": 60,
-    "target_every": 7,
-    "eval_episodes": 2,
-    "num_quantiles": 7,
-}
-
-
-@pytest.mark.parametrize(
-    "switches", [{}, {"double": True, "dueling": True, "n_step": 3, "prioritized": True, "num_envs": 2}], ids=" ".join
-)
-def test_it_keeps_the_contract(switches: dict[str, Any]) -> None:
-    check_algorithm("qr-dqn", "CartPole-v1", steps=30, **OPTIONS, **switches)
-
-
-def test_the_preset_of_all_switches_fits_any_environment() -> None:
-    config = planning.plan("qr-dqn", "Acrobot-v1", {"preset": "rainbow"}).config
-    assert isinstance(config, QRDQNConfig)
-    assert (config.double, config.dueling, config.n_step, config.prioritized) == (True, True, 3, True)
 
 
 @pytest.mark.parametrize("switches", [{}, {"double": True, "dueling": True, "n_step": 2, "prioritized": True}])
