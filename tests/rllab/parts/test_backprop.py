@@ -1,4 +1,5 @@
 import copy
+import warnings
 from typing import Any, get_args
 
 import numpy as np
